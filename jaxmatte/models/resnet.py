@@ -1,0 +1,131 @@
+"""Residual stages of GCAM: a ResNet-D encoder that halves and a decoder that doubles the size."""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxmatte.models.layers import (
+    BatchNorm,
+    Conv,
+    UpConv,
+    leaky_relu,
+    mean_pool,
+    relu,
+    upsample_nearest,
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StageSpec:
+    """Widths of a residual stage.
+
+    Attributes:
+        width: channels of its output, which the residual additions tie over all blocks.
+        hidden: channels between the two convolutions of each block.
+        resizes: whether the first block changes the size, and so has a projection in its shortcut;
+            a flag of its own because pruning may make widths equal where it stays.
+    """
+
+    width: int
+    hidden: tuple[int, ...]
+    resizes: bool
+
+    def __post_init__(self) -> None:
+        # JSON, from which a spec is read back, has lists only.
+        object.__setattr__(self, "hidden", tuple(self.hidden))
+
+
+class EncoderBlock(nn.Module):
+    """Two 3x3 convolutions around a shortcut; the first may halve the size."""
+
+    width: int
+    hidden: int
+    halves: bool
+    spectral: bool
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b _ _ o"]:
+        def conv(features: int, name: str, size: int = 3, stride: int = 1) -> Conv:
+            return Conv(
+                features,
+                size,
+                stride,
+                padding=size // 2,
+                spectral=self.spectral,
+                dtype=self.dtype,
+                name=name,
+            )
+
+        y = conv(self.hidden, "conv1", stride=2 if self.halves else 1)(x, train)
+        y = relu(BatchNorm(name="bn1")(y, train))
+        y = conv(self.width, "conv2")(y, train)
+        # Zero: at the start every block is its shortcut.
+        y = BatchNorm(initial_scale=0.0, name="bn2")(y, train)
+        if self.halves:
+            x = conv(self.width, "downsample_conv", size=1)(mean_pool(x), train)
+            x = BatchNorm(name="downsample_bn")(x, train)
+        return relu(x + y)
+
+
+class DecoderBlock(nn.Module):
+    """Two convolutions around a shortcut; the first may be transposed and double the size."""
+
+    width: int
+    hidden: int
+    doubles: bool
+    spectral: bool
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b _ _ o"]:
+        shared: dict[str, Any] = {"spectral": self.spectral, "dtype": self.dtype}
+        if self.doubles:
+            y = UpConv(self.hidden, name="conv1", **shared)(x, train)
+        else:
+            y = Conv(self.hidden, name="conv1", **shared)(x, train)
+        y = leaky_relu(BatchNorm(name="bn1")(y, train))
+        y = Conv(self.width, name="conv2", **shared)(y, train)
+        y = BatchNorm(initial_scale=0.0, name="bn2")(y, train)
+        if self.doubles:
+            x = upsample_nearest(x)
+            x = Conv(self.width, size=1, padding=0, name="upsample_conv", **shared)(x, train)
+            x = BatchNorm(name="upsample_bn")(x, train)
+        return leaky_relu(x + y)
+
+
+class EncoderStage(nn.Module):
+    """A chain of `EncoderBlock`, of which the first may halve the size."""
+
+    spec: StageSpec
+    spectral: bool
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b _ _ o"]:
+        for index, hidden in enumerate(self.spec.hidden):
+            halves = self.spec.resizes and index == 0
+            x = EncoderBlock(
+                self.spec.width, hidden, halves, self.spectral, self.dtype, name=f"block{index}"
+            )(x, train)
+        return x
+
+
+class DecoderStage(nn.Module):
+    """A chain of `DecoderBlock`, of which the first may double the size."""
+
+    spec: StageSpec
+    spectral: bool
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b _ _ o"]:
+        for index, hidden in enumerate(self.spec.hidden):
+            doubles = self.spec.resizes and index == 0
+            x = DecoderBlock(
+                self.spec.width, hidden, doubles, self.spectral, self.dtype, name=f"block{index}"
+            )(x, train)
+        return x

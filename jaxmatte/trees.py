@@ -1,0 +1,27 @@
+"""Path-named pytrees: `encoder/stage1/block0/conv1/kernel` as the public name of a leaf."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax
+import jax
+
+
+def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Flatten nested dictionaries to one dictionary keyed by slash-joined paths."""
+    return flax.traverse_util.flatten_dict(flax.core.unfreeze(tree), sep="/")
+
+
+def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Undo `flatten`."""
+    return flax.traverse_util.unflatten_dict(dict(flat), sep="/")
+
+
+def map_with_name(function: Callable[[str, Any], Any], tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Apply `function(path, leaf)` to every leaf."""
+    return unflatten({path: function(path, leaf) for path, leaf in flatten(tree).items()})
+
+
+def size(tree: Any) -> int:
+    """Number of elements in all leaves; works on shapes from `jax.eval_shape` too."""
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
