@@ -7,7 +7,7 @@ a trimap holds the three codes of `Trimap` and nothing else.
 import enum
 from collections.abc import Mapping
 
-import flax
+from flax import struct
 from jaxtyping import Array, Bool, Float, UInt8
 
 # Shapes at network edges are floats of any precision; these aliases keep signatures readable.
@@ -29,7 +29,7 @@ class Trimap(enum.IntEnum):
     FOREGROUND = 255
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Prediction:
     """What a matting network returns.
 

@@ -3,18 +3,18 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import flax
 import jax
+from flax import traverse_util
 
 
 def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Flatten nested dictionaries to one dictionary keyed by slash-joined paths."""
-    return flax.traverse_util.flatten_dict(flax.core.unfreeze(tree), sep="/")
+    return traverse_util.flatten_dict(dict(tree), sep="/")
 
 
 def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
     """Undo `flatten`."""
-    return flax.traverse_util.unflatten_dict(dict(flat), sep="/")
+    return traverse_util.unflatten_dict(dict(flat), sep="/")
 
 
 def map_with_name(function: Callable[[str, Any], Any], tree: Mapping[str, Any]) -> dict[str, Any]:

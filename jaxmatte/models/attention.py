@@ -1,4 +1,4 @@
-"""Guided contextual attention (Li and Lu, AAAI 2020): alpha features flow to similar-looking places.
+"""Guided contextual attention (Li and Lu, AAAI 2020): features flow to similar-looking places.
 
 Every position of the guidance map, an image feature, looks at every other one; what it receives are
 the 4x4 patches of alpha features there. Scores, softmax and mixing are done for one block of query
@@ -95,7 +95,8 @@ def propagate(
         Mixed features, of the shape of `alpha_features`.
     """
     batch, height, width, _ = guidance.shape
-    queries = patches(guidance, 3, 1).astype(jnp.float32)
+    # At least float32, whatever the precision of the convolutions.
+    queries = patches(guidance, 3, 1).astype(jnp.promote_types(guidance.dtype, jnp.float32))
     keys = queries / _patch_length(queries)
     values = patches(alpha_features, 4, 2)
     scales, touches = key_scales(unknown)

@@ -6,7 +6,7 @@ alpha features flow between places that look alike. Layers keep the names of the
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -14,14 +14,15 @@ from jaxtyping import Array, Float, UInt8
 
 from jaxmatte.matting import Prediction, Trimap
 from jaxmatte.models.attention import GuidedAttention
+from jaxmatte.models.initialise import torch_default, xavier
 from jaxmatte.models.layers import (
     BatchNorm,
     Conv,
     UpConv,
     leaky_relu,
     pad_reflect,
+    per_channel,
     relu,
-    torch_default,
 )
 from jaxmatte.models.resnet import DecoderStage, EncoderStage, StageSpec
 
@@ -32,6 +33,7 @@ IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 
 _ENCODER_BLOCKS = (3, 4, 4, 2)
 _DECODER_BLOCKS = (2, 3, 3, 2)
+_COUNTS = {"stem": 2, "encoder": 4, "shortcuts": 5, "guidance": 3, "queries": 2, "decoder": 4}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,12 +53,12 @@ class GcamSpec:
         spectral_norm: whether kernels are divided by their spectral norm while training.
     """
 
-    stem: tuple[int, int]
-    encoder: tuple[StageSpec, StageSpec, StageSpec, StageSpec]
-    shortcuts: tuple[int, int, int, int, int]
-    guidance: tuple[int, int, int]
-    queries: tuple[int, int]
-    decoder: tuple[StageSpec, StageSpec, StageSpec, StageSpec]
+    stem: tuple[int, ...]
+    encoder: tuple[StageSpec, ...]
+    shortcuts: tuple[int, ...]
+    guidance: tuple[int, ...]
+    queries: tuple[int, ...]
+    decoder: tuple[StageSpec, ...]
     head: int
     spectral_norm: bool = True
 
@@ -64,8 +66,17 @@ class GcamSpec:
     stride = 32
     taps = TAPS
 
+    def __post_init__(self) -> None:
+        for name, count in _COUNTS.items():
+            if len(getattr(self, name)) != count:
+                raise ValueError(f"{name} has {len(getattr(self, name))} entries, not {count}")
+        stages = [(stage.width, *stage.hidden) for stage in self.encoder + self.decoder]
+        widths = self.stem + self.shortcuts + self.guidance + self.queries + (self.head,)
+        if min(widths + sum(stages, ())) < 1:
+            raise ValueError(f"a width is below 1: {self}")
+
     @classmethod
-    def scaled(cls, width: float) -> Self:
+    def scaled(cls, width: float) -> "GcamSpec":
         """The published teacher with every width multiplied, at least one channel each."""
 
         def channels(base: int) -> int:
@@ -96,31 +107,31 @@ class GcamSpec:
         )
 
     @classmethod
-    def teacher(cls) -> Self:
+    def teacher(cls) -> "GcamSpec":
         """The published network, 25,164,529 parameters."""
         return cls.scaled(1.0)
 
     @classmethod
-    def student(cls) -> Self:
+    def student(cls) -> "GcamSpec":
         """The student of the SPKD paper: half of the channels, 6,297,849 parameters."""
         return cls.scaled(0.5)
 
     @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> Self:
+    def from_json(cls, fields: Mapping[str, Any]) -> "GcamSpec":
         """Read a spec back from what `dataclasses.asdict` gave.
 
         Raises:
             TypeError, ValueError, KeyError: fields are missing, unknown or not numbers.
         """
         plain = dict(fields)
-        plain["encoder"] = tuple(StageSpec(**stage) for stage in plain["encoder"])
-        plain["decoder"] = tuple(StageSpec(**stage) for stage in plain["decoder"])
+        for part in ("encoder", "decoder"):
+            plain[part] = tuple(StageSpec.from_json(stage) for stage in plain[part])
         for name in ("stem", "shortcuts", "guidance", "queries"):
             plain[name] = tuple(int(width) for width in plain[name])
         return cls(**plain)
 
     @classmethod
-    def from_variables(cls, variables: Mapping[str, Any]) -> Self:
+    def from_variables(cls, variables: Mapping[str, Any]) -> "GcamSpec":
         """Read the widths from stored kernels, whatever pruning has left of them."""
         encoder, decoder = variables["params"]["encoder"], variables["params"]["decoder"]
 
@@ -143,7 +154,10 @@ class GcamSpec:
             encoder=tuple(stage(encoder[name], "downsample_conv") for name in names),
             shortcuts=tuple(width(encoder, f"shortcut{i}", "conv1") for i in range(1, 6)),
             guidance=tuple(width(encoder, "guidance_head", f"conv{i}") for i in range(1, 4)),
-            queries=(width(encoder, "gca", "guidance_conv"), width(decoder, "gca", "guidance_conv")),
+            queries=(
+                width(encoder, "gca", "guidance_conv"),
+                width(decoder, "gca", "guidance_conv"),
+            ),
             decoder=tuple(stage(decoder[f"layer{i}"], "upsample_conv") for i in range(1, 5)),
             head=width(decoder, "conv1"),
             spectral_norm="spectral" in variables,
@@ -153,7 +167,7 @@ class GcamSpec:
 class GuidanceHead(nn.Module):
     """Three strided convolutions from the image to the guidance of the attention, stride 8."""
 
-    widths: tuple[int, int, int]
+    widths: tuple[int, ...]
     spectral: bool
     dtype: Any = jnp.float32
 
@@ -198,8 +212,8 @@ class SkipBranch(nn.Module):
 
 def _blind_to_trimap(key: Array, shape: tuple[int, ...]) -> Array:
     """Xavier for the colour channels, zero for those of the trimap, as the original starts."""
-    kernel = nn.initializers.xavier_uniform()(key, shape)
-    return kernel.at[:, :, 3:].set(0)
+    colors = xavier(key, shape)[:, :, :3]
+    return jnp.pad(colors, ((0, 0), (0, 0), (0, shape[2] - 3), (0, 0)))
 
 
 class Encoder(nn.Module):
@@ -212,9 +226,9 @@ class Encoder(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w 6"], train: bool) -> dict[str, Array]:
         spec, shared = self.spec, {"spectral": self.spec.spectral_norm, "dtype": self.dtype}
-        y = Conv(
-            spec.stem[0], stride=2, initializer=_blind_to_trimap, name="conv1", **shared
-        )(x, train)
+        y = Conv(spec.stem[0], stride=2, initializer=_blind_to_trimap, name="conv1", **shared)(
+            x, train
+        )
         y = relu(BatchNorm(name="bn1")(y, train))
         y = Conv(spec.stem[1], name="conv2", **shared)(y, train)
         half = relu(BatchNorm(name="bn2")(y, train))
@@ -246,9 +260,9 @@ class Encoder(nn.Module):
         for index, (source, hidden, width) in enumerate(
             zip((x, half, quarter, eighth, sixteenth), spec.shortcuts, widths, strict=True), start=1
         ):
-            features[f"skip{index}"] = SkipBranch(
-                hidden, width, name=f"shortcut{index}", **shared
-            )(source, train)
+            features[f"skip{index}"] = SkipBranch(hidden, width, name=f"shortcut{index}", **shared)(
+                source, train
+            )
         return features
 
 
@@ -275,7 +289,7 @@ class Decoder(nn.Module):
         y = UpConv(spec.head, name="conv1", **shared)(y, train)
         y = leaky_relu(BatchNorm(name="bn1")(y, train)) + features["skip1"]
         y = Conv(1, bias=True, spectral=False, dtype=self.dtype, name="conv2")(y, train)
-        return y[..., 0].astype(jnp.float32)
+        return y[..., 0].astype(jnp.promote_types(y.dtype, jnp.float32))
 
 
 class Gcam(nn.Module):
@@ -312,9 +326,10 @@ class Gcam(nn.Module):
         height, width = image.shape[1:3]
         if height % self.spec.stride or width % self.spec.stride:
             raise ValueError(f"image is {height}x{width}; both must be multiples of 32")
-        normalised = (image - jnp.array(IMAGENET_MEAN)) / jnp.array(IMAGENET_DEVIATION)
+        mean, deviation = jnp.array(IMAGENET_MEAN), jnp.array(IMAGENET_DEVIATION)
+        normalised = (image - per_channel(mean)) / per_channel(deviation)
         codes = jnp.array([Trimap.BACKGROUND, Trimap.UNKNOWN, Trimap.FOREGROUND], jnp.uint8)
-        one_hot = (trimap[..., None] == codes).astype(jnp.float32)
+        one_hot = (trimap[..., None] == per_channel(codes)).astype(jnp.float32)
         return self.from_inputs(jnp.concatenate([normalised, one_hot], axis=-1), train)
 
     @nn.compact

@@ -5,21 +5,21 @@ initialisation, so variables whose channels were sliced apply without rebuilding
 Activations are NHWC, kernels (height, width, in, out). Statistics are float32 at any precision.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
-Initializer = Callable[..., Array]
+from jaxmatte.models.initialise import (
+    Initializer,
+    singular_vectors,
+    torch_default_transposed,
+    uniform,
+    xavier,
+)
 
-# PyTorch's default for convolutions, kaiming_uniform(a=sqrt(5)), is uniform in +-1/sqrt(fan_in).
-torch_default = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-xavier = nn.initializers.xavier_uniform()
-
-_WARMING_ITERATIONS = 15
 _TINY = 1e-12
 
 
@@ -44,6 +44,7 @@ def spectral_kernel(
     The singular vectors u and v live in the collection `spectral` of the module; training moves
     them by one power iteration a step, without gradient, as the released GCA code does. Without
     that collection the kernel is used as it stands: so a network with the division folded in runs.
+    Where the collection `folded` is mutable it receives the divided kernel, for `fold`.
 
     Args:
         module: the convolution that owns the kernel.
@@ -56,23 +57,17 @@ def spectral_kernel(
         return kernel
     matrix = jnp.moveaxis(kernel, rows, 0).reshape(kernel.shape[rows], -1)
     frozen = jax.lax.stop_gradient(matrix)
-    left = module.variable("spectral", "u", lambda: _warm(module.make_rng("params"), frozen))
-    right = module.variable("spectral", "v", lambda: power_iteration(frozen, left.value)[1])
+    initial = None
+    if module.is_initializing():
+        initial = singular_vectors(module.make_rng("params"), frozen)
+    left = module.variable("spectral", "u", lambda: initial[0])  # pyright: ignore
+    right = module.variable("spectral", "v", lambda: initial[1])  # pyright: ignore
     if train and not module.is_initializing():
         left.value, right.value = power_iteration(frozen, left.value)
-    return kernel / (left.value @ (matrix @ right.value))
-
-
-def _warm(key: Array, matrix: Float[Array, "rows columns"]) -> Float[Array, " rows"]:
-    """A left singular vector some iterations from random.
-
-    The original starts from random vectors, whose estimate of the singular value is meaningless;
-    warming them at initialisation spares the first steps that noise.
-    """
-    left = unit(jax.random.normal(key, (matrix.shape[0],)))
-    for _ in range(_WARMING_ITERATIONS):
-        left, _ = power_iteration(matrix, left)
-    return left
+    divided = kernel / (left.value @ (matrix @ right.value))
+    if module.is_mutable_collection("folded") and not module.is_initializing():
+        module.put_variable("folded", "kernel", divided)
+    return divided
 
 
 def stored_kernel(
@@ -120,18 +115,21 @@ class Conv(nn.Module):
         )
         if not self.bias:
             return y
-        bias = self.param("bias", _bias_like(shape), (y.shape[-1],))
-        return y + bias.astype(y.dtype)
+        # PyTorch's default: the bound of a kernel of this window and input.
+        bound = (self.size**2 * x.shape[-1]) ** -0.5
+        bias = self.param("bias", lambda key, size: uniform(key, size, bound), (y.shape[-1],))
+        return add_bias(y, bias.astype(y.dtype))
 
 
-def _bias_like(shape: tuple[int, ...]) -> Initializer:
-    """PyTorch's default for the bias that goes with a kernel of `shape`."""
-    bound = (shape[0] * shape[1] * shape[2]) ** -0.5
+@jax.jit
+def add_bias(y: Float[Array, "b h w o"], bias: Float[Array, " o"]) -> Float[Array, "b h w o"]:
+    """Add to every pixel; jitted under its own name, by which `cost` recognises it."""
+    return y + per_channel(bias)
 
-    def initialise(key: Array, bias_shape: tuple[int, ...]) -> Array:
-        return jax.random.uniform(key, bias_shape, minval=-bound, maxval=bound)
 
-    return initialise
+def per_channel(vector: Shaped[Array, " c"]) -> Shaped[Array, "1 1 1 c"]:
+    """Shape a vector to meet the last axis of NHWC; ranks are never promoted silently."""
+    return vector[None, None, None]
 
 
 class UpConv(nn.Module):
@@ -144,7 +142,7 @@ class UpConv(nn.Module):
 
     features: int
     spectral: bool = True
-    initializer: Initializer = torch_default
+    initializer: Initializer = torch_default_transposed
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -156,10 +154,14 @@ class UpConv(nn.Module):
         return up_convolve(x.astype(self.dtype), kernel.astype(self.dtype))
 
 
+@jax.jit
 def up_convolve(
     x: Float[Array, "b h w i"], kernel: Float[Array, "4 4 i o"]
 ) -> Float[Array, "b _ _ o"]:
-    """Convolve with stride 1/2: output pixel 2m+r sees inputs m-1+r and m+r through taps r, r+2."""
+    """Convolve with stride 1/2: output pixel 2m+r sees inputs m-1+r and m+r through taps r, r+2.
+
+    Jitted under its own name, by which `cost` recognises it.
+    """
     features = kernel.shape[-1]
     batch, height, width, channels = x.shape
     # (tap, phase) pairs: kernel row 2a+r is tap a of phase r.
@@ -198,9 +200,9 @@ class BatchNorm(nn.Module):
         if not train:
             factor = scale * jax.lax.rsqrt(running_variance.value + self.epsilon)
             return scale_and_shift(x, factor, bias - running_mean.value * factor)
-        wide = x.astype(jnp.float32)
+        wide = x.astype(scale.dtype)
         mean = jnp.mean(wide, axis=(0, 1, 2))
-        centred = wide - mean
+        centred = wide - per_channel(mean)
         variance = jnp.mean(jnp.square(centred), axis=(0, 1, 2))
         if not self.is_initializing():
             count = x.size // x.shape[-1]
@@ -208,7 +210,8 @@ class BatchNorm(nn.Module):
             keep = self.momentum
             running_mean.value = keep * running_mean.value + (1 - keep) * mean
             running_variance.value = keep * running_variance.value + (1 - keep) * unbiased
-        return (centred * (scale * jax.lax.rsqrt(variance + self.epsilon)) + bias).astype(x.dtype)
+        factor = scale * jax.lax.rsqrt(variance + self.epsilon)
+        return (centred * per_channel(factor) + per_channel(bias)).astype(x.dtype)
 
 
 @jax.jit
@@ -216,7 +219,7 @@ def scale_and_shift(
     x: Float[Array, "b h w c"], factor: Float[Array, " c"], offset: Float[Array, " c"]
 ) -> Float[Array, "b h w c"]:
     """Normalisation at inference; jitted under its own name, by which `cost` recognises it."""
-    return (x.astype(jnp.float32) * factor + offset).astype(x.dtype)
+    return (x.astype(factor.dtype) * per_channel(factor) + per_channel(offset)).astype(x.dtype)
 
 
 def relu(x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
@@ -239,9 +242,7 @@ def mean_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b _ _ c"]:
 def upsample_nearest(x: Float[Array, "b h w c"]) -> Float[Array, "b _ _ c"]:
     """Repeat every pixel in a 2x2 block."""
     batch, height, width, channels = x.shape
-    blocks = jnp.broadcast_to(
-        x[:, :, None, :, None], (batch, height, 2, width, 2, channels)
-    )
+    blocks = jnp.broadcast_to(x[:, :, None, :, None], (batch, height, 2, width, 2, channels))
     return blocks.reshape(batch, 2 * height, 2 * width, channels)
 
 

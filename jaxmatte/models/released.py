@@ -111,4 +111,3 @@ def gcam_variables(tensors: Mapping[str, np.ndarray]) -> dict:
         channels = tensors[f"{name[:-1]}bar"].shape[1] if path.endswith("/v") else 0
         flat[path] = np.ascontiguousarray(from_released(path, value, channels))
     return unflatten(flat)
-

@@ -1,6 +1,7 @@
 """Residual stages of GCAM: a ResNet-D encoder that halves and a decoder that doubles the size."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -33,9 +34,10 @@ class StageSpec:
     hidden: tuple[int, ...]
     resizes: bool
 
-    def __post_init__(self) -> None:
-        # JSON, from which a spec is read back, has lists only.
-        object.__setattr__(self, "hidden", tuple(self.hidden))
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "StageSpec":
+        """Read a stage back from what `dataclasses.asdict` gave."""
+        return cls(**{**fields, "hidden": tuple(int(width) for width in fields["hidden"])})
 
 
 class EncoderBlock(nn.Module):

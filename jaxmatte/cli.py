@@ -1,0 +1,193 @@
+"""The command `jaxmatte`: look at networks and models, and use them.
+
+JAX and all that builds on it are imported inside the commands, so that help and usage errors come
+at once.
+"""
+
+import dataclasses
+import difflib
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+NETWORKS = ("gcam-teacher", "gcam-student")
+
+_PROBE_PX = 224
+
+
+class _FriendlyGroup(TyperGroup):
+    """Commands whose input errors are one line for a person, not a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ValueError as error:
+            from jaxmatte.matting import InputError
+
+            if not isinstance(error, InputError):
+                raise
+            typer.echo(f"jaxmatte: error: {error}", err=True)
+            raise typer.Exit(2) from error
+
+
+app = typer.Typer(
+    cls=_FriendlyGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Small matting networks: look at them and use them. "
+    "Training is `python -m jaxmatte.main --config configs/gcam_spkd.py`.",
+)
+
+
+@app.callback()
+def _commands() -> None:
+    """Keep the commands under their names, however few there are."""
+
+
+@app.command(epilog="Example: jaxmatte info gcam-student --json")
+def info(
+    network: Annotated[
+        str,
+        typer.Argument(
+            help=f"A published network ({', '.join(NETWORKS)}) or the path of a model.safetensors."
+        ),
+    ],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object, with the full spec.")
+    ] = False,
+) -> None:
+    """Say how large a network is and what it is made of.
+
+    Parameters are counted twice: what ships in a model file, and as the papers counted (with
+    spectral-norm vectors, and with the student's adapters, which never ship). MACs are
+    multiply-accumulates on one 224 x 224 image. Taps are the feature maps that distillation
+    compares. For a model file the answer includes its origin and its SHA-256, and the published
+    count is without adapters, for a file does not name its teacher.
+    """
+    facts = _describe(network)
+    typer.echo(json.dumps(facts, indent=2) if as_json else _as_text(facts))
+
+
+@app.command(
+    epilog="Example: jaxmatte predict runs/gcam/student/model.safetensors "
+    "--image troll.png --trimap troll_trimap.png --output alpha.png"
+)
+def predict(
+    model: Annotated[Path, typer.Argument(help="The model.safetensors that a run has written.")],
+    image: Annotated[Path, typer.Option(help="The photograph, of any size.")],
+    trimap: Annotated[
+        Path,
+        typer.Option(
+            help="Grey image of the same size: 0 background, 128 unknown, 255 foreground."
+        ),
+    ],
+    output: Annotated[Path, typer.Option(help="Where the alpha goes, an 8-bit grey PNG.")],
+    tolerant_trimap: Annotated[
+        bool,
+        typer.Option(
+            "--tolerant-trimap",
+            help="Read trimap values near 0 and 255 as known and all between as unknown: for "
+            "trimaps saved as JPEG, resized, or with 127 for unknown.",
+        ),
+    ] = False,
+) -> None:
+    """Find the alpha of one image where its trimap says unknown.
+
+    The known regions of the result are exactly the trimap's. The output appears only when it is
+    complete.
+    """
+    from jaxmatte.data import images
+
+    _check_output(output, image, trimap)
+    pixels, codes = images.read_image(image), images.read_trimap(trimap, tolerant=tolerant_trimap)
+    from jaxmatte.evaluate.predict import load
+
+    images.write_alpha(output, load(model).predict(pixels, codes))
+
+
+def _check_output(output: Path, *inputs: Path) -> None:
+    """Refuse before any work is done what could not be written, or would destroy an input."""
+    from jaxmatte.matting import InputError
+
+    if output.suffix.lower() != ".png":
+        raise InputError(f"--output {output}: alpha is written as PNG; give a name ending in .png")
+    for path in inputs:
+        if output.resolve() == path.resolve():
+            raise InputError(f"--output {output} is also an input; give the alpha its own name")
+
+
+def _describe(name: str) -> dict[str, Any]:
+    """All that `info` says, ready for JSON."""
+    from jaxmatte.models import cost
+
+    facts: dict[str, Any] = {"name": name}
+    published = _published(name)
+    if published is None:
+        bundle = _open_model(name)
+        # A file does not say who taught it: its published count is without adapters.
+        spec, teacher = bundle.spec, None
+        facts |= {"digest": bundle.digest, "facts": dict(bundle.facts)}
+    else:
+        spec, teacher = published
+    counts = cost.count_parameters(spec, teacher)
+    return facts | {
+        "network": spec.network,
+        "parameters": counts.shipped,
+        "published_parameters": counts.published,
+        "macs_at_224": cost.count_macs(spec, height=_PROBE_PX, width=_PROBE_PX),
+        "taps": {
+            tap: {"stride": _PROBE_PX // shape.shape[1], "channels": shape.shape[3]}
+            for tap, shape in cost.tap_shapes(spec, _PROBE_PX, _PROBE_PX).items()
+        },
+        "spec": dataclasses.asdict(spec),
+    }
+
+
+def _published(name: str) -> tuple[Any, Any] | None:
+    """Spec and teacher of a network of the papers, None for another name."""
+    from jaxmatte.models.gcam import GcamSpec
+
+    match name:
+        case "gcam-teacher":
+            return GcamSpec.teacher(), None
+        case "gcam-student":
+            return GcamSpec.student(), GcamSpec.teacher()
+    return None
+
+
+def _open_model(path: str) -> Any:
+    """Load a model file, or list the networks when the argument cannot have meant a file."""
+    from jaxmatte.matting import InputError
+    from jaxmatte.models.bundle import load_model
+
+    if Path(path).exists() or Path(path).suffix:
+        return load_model(path)
+    nearest = difflib.get_close_matches(path, NETWORKS, n=1, cutoff=0.4)
+    hint = f"did you mean {nearest[0]}? " if nearest else ""
+    raise InputError(
+        f"there is no network named {path!r} and no such file; {hint}"
+        f"Networks are {', '.join(NETWORKS)}; a model is given by the path of its .safetensors file"
+    )
+
+
+def _as_text(facts: dict[str, Any]) -> str:
+    """The facts for a person, one a line; the spec is left to --json."""
+    lines = [
+        ("network", f"{facts['name']} ({facts['network']})"),
+        ("parameters", f"{facts['parameters']:,}"),
+        ("as published", f"{facts['published_parameters']:,}"),
+        ("MACs at 224", f"{facts['macs_at_224'] / 1e9:.3f} G"),
+    ]
+    lines += [
+        (f"tap {name}", f"{tap['channels']} channels at stride {tap['stride']}")
+        for name, tap in facts["taps"].items()
+    ]
+    lines += [("SHA-256", facts["digest"])] if "digest" in facts else []
+    lines += list(facts.get("facts", {}).items())
+    width = max(len(label) for label, _ in lines)
+    return "\n".join(f"{label:<{width}}  {text}" for label, text in lines)

@@ -1,0 +1,100 @@
+"""Train a small matting network: a teacher, a student distilled from it, scores and a report.
+
+  python -m jaxmatte.main --config configs/gcam_spkd.py
+  python -m jaxmatte.main --config configs/gcam_spkd.py --config.train.steps=1000
+  python -m jaxmatte.main --config configs/gcam_spkd.py --config.data.source=folder \\
+      --config.data.root=DIR   (DIR/foreground: RGBA images, DIR/background: photographs)
+
+Everything of a run is in --workdir. The same command again goes on where it stopped. Any setting is
+overridden by --config.SECTION.FIELD=VALUE:
+"""
+
+import dataclasses
+import difflib
+import inspect
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from jaxmatte import runtime
+from jaxmatte.matting import InputError
+from jaxmatte.train.config import Experiment
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "File with get_config(); FILE:paper is the published size."
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; runs/<name> by default.")
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "host:port of process 0, for several processes."
+)
+_PROCESSES = flags.DEFINE_integer("processes", None, "How many processes the run has.")
+_PROCESS_INDEX = flags.DEFINE_integer("process_index", None, "Which of them this is, from 0.")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Validate the settings, then run the experiment in its workdir."""
+    if len(arguments) > 1:
+        raise InputError(f"{arguments[1]!r} is not a flag; settings are --config.SECTION.FIELD=...")
+    config = _CONFIG.value
+    if not isinstance(config, Experiment):
+        raise InputError("give --config FILE, for example --config configs/gcam_spkd.py")
+    config.validate()
+    runtime.start(_COORDINATOR.value, _PROCESSES.value, _PROCESS_INDEX.value)
+    from jaxmatte.run import run
+
+    run(config, pathlib.Path(_WORKDIR.value or f"runs/{config.name}"))
+
+
+def parse_flags(arguments: Sequence[str]) -> list[str]:
+    """Parse the command line; a setting that does not exist is named with the nearest that does."""
+    app.define_help_flags()
+    check_settings([part for part in arguments if part.startswith("--config.")])
+    return list(flags.FLAGS(list(arguments)))
+
+
+def check_settings(overrides: Sequence[str]) -> None:
+    """Raise `InputError` at the first `--config.a.b=value` that names no setting."""
+    for override in overrides:
+        path = override.removeprefix("--config.").split("=", 1)[0]
+        owner: type = Experiment
+        known = "config"
+        for part in path.split("."):
+            if not dataclasses.is_dataclass(owner):
+                raise InputError(f"--config.{path}: {known} is a value, it has no fields")
+            fields = {field.name: field.type for field in dataclasses.fields(owner)}
+            if part not in fields:
+                nearest = difflib.get_close_matches(part, fields, n=1, cutoff=0)[0]
+                raise InputError(
+                    f"--config.{path}: {known} has no field {part!r}; did you mean {nearest!r}? "
+                    f"It has {', '.join(fields)}"
+                )
+            owner, known = fields[part], f"{known}.{part}"  # pyright: ignore[reportAssignmentType]
+
+
+def _describe_settings() -> str:
+    """The documentation of every section, for --help."""
+    parts = []
+    for field in dataclasses.fields(Experiment):
+        kind = field.type
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+            parts.append(f"config.{field.name}: {inspect.getdoc(kind)}")
+    return "\n\n".join(parts)
+
+
+def entry() -> None:
+    """Run `main` with errors of the user as one message and exit code 2."""
+    runtime.quieten()
+    module = sys.modules["__main__"]
+    module.__doc__ = f"{__doc__}\n{_describe_settings()}"
+    try:
+        app.run(main, flags_parser=parse_flags)
+    except (InputError, flags.Error) as error:
+        print(f"jaxmatte: error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    entry()

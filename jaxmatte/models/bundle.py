@@ -1,0 +1,143 @@
+"""A network in one file: weights and, in the metadata, the spec they fit. No pickle."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from jaxmatte import trees
+from jaxmatte.matting import InputError
+from jaxmatte.models import Spec
+from jaxmatte.models.cost import variable_shapes
+from jaxmatte.models.gcam import GcamSpec
+
+FORMAT = "jaxmatte-model-1"
+
+_COLLECTIONS = ("params", "batch_stats", "spectral")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """A network as read from a file.
+
+    Attributes:
+        spec: the network's spec.
+        variables: its collections, NumPy arrays.
+        facts: what the file says of its making: stage, step, seed, data and so on.
+        digest: sha256 of the file, by which scores name the network.
+    """
+
+    spec: Spec
+    variables: dict[str, Any]
+    facts: dict[str, str]
+    digest: str
+
+
+def save_model(
+    path: str | os.PathLike[str],
+    spec: Spec,
+    variables: Mapping[str, Any],
+    facts: Mapping[str, str] | None = None,
+) -> None:
+    """Write a network to a safetensors file; it appears under its name only when complete.
+
+    Args:
+        path: the file to write; its folder must exist.
+        spec: the network's spec.
+        variables: the collections `params`, `batch_stats` and possibly `spectral`.
+        facts: text about the making of the network, kept in the metadata.
+    """
+    target = pathlib.Path(path)
+    kept = {name: variables[name] for name in _COLLECTIONS if name in variables}
+    tensors = {name: np.asarray(value) for name, value in trees.flatten(kept).items()}
+    metadata = {
+        "format": FORMAT,
+        "network": spec.network,
+        "spec": json.dumps(dataclasses.asdict(spec)),
+        "facts": json.dumps(dict(facts or {})),
+    }
+    contents = safetensors.numpy.save(tensors, metadata)
+    temporary = target.with_name(target.name + ".partial")
+    try:
+        with temporary.open("wb") as file:
+            file.write(contents)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_model(path: str | os.PathLike[str]) -> Bundle:
+    """Read a network that `save_model` wrote.
+
+    Raises:
+        InputError: there is no such file, it is damaged, not a jaxmatte model, or its weights do
+            not fit its spec.
+    """
+    source = pathlib.Path(path)
+    if not source.is_file():
+        raise InputError(f"{source}: there is no such model file")
+    try:
+        with safetensors.safe_open(source, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            names = list(file.keys())
+            tensors = {name: file.get_tensor(name) for name in names}
+    except safetensors.SafetensorError as error:
+        raise InputError(
+            f"{source}: not a readable safetensors file ({error}); copy it again"
+        ) from error
+    if metadata.get("format") != FORMAT:
+        raise InputError(
+            f"{source}: its metadata says format {metadata.get('format')!r}, not {FORMAT!r}; "
+            "only files that jaxmatte wrote describe their own network"
+        )
+    spec = _read_spec(source, metadata)
+    variables = trees.unflatten(tensors)
+    _check_shapes(source, spec, variables)
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    return Bundle(
+        spec=spec, variables=variables, facts=_read_facts(source, metadata), digest=digest
+    )
+
+
+def _read_spec(source: pathlib.Path, metadata: Mapping[str, str]) -> Spec:
+    match metadata.get("network"):
+        case GcamSpec.network:
+            kind = GcamSpec
+        case other:
+            raise InputError(f"{source}: holds a network {other!r}; this version knows 'gcam'")
+    try:
+        return kind.from_json(json.loads(metadata["spec"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{source}: the spec in its metadata is damaged: {error!r}") from error
+
+
+def _read_facts(source: pathlib.Path, metadata: Mapping[str, str]) -> dict[str, str]:
+    try:
+        return {str(name): str(value) for name, value in json.loads(metadata["facts"]).items()}
+    except (KeyError, ValueError, AttributeError) as error:
+        raise InputError(f"{source}: the facts in its metadata are damaged: {error!r}") from error
+
+
+def _check_shapes(source: pathlib.Path, spec: Spec, variables: Mapping[str, Any]) -> None:
+    """Raise `InputError` at the first tensor that the spec does not call for in this shape."""
+    expected = trees.flatten(variable_shapes(spec))
+    if "spectral" not in variables:
+        expected = {name: leaf for name, leaf in expected.items() if "spectral" not in name}
+    stored = trees.flatten(variables)
+    if odd := sorted(expected.keys() ^ stored.keys()):
+        where = "lacks" if odd[0] in expected else "has more than its spec calls for:"
+        raise InputError(f"{source}: {where} {odd[0]} ({len(odd)} tensors differ from its spec)")
+    for name, leaf in expected.items():
+        if stored[name].shape != leaf.shape:
+            raise InputError(
+                f"{source}: {name} has shape {stored[name].shape}, its spec says {leaf.shape}"
+            )

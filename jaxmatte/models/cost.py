@@ -1,0 +1,135 @@
+"""What a network costs: parameters and multiply-accumulates, in the conventions of the papers."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxmatte import trees
+from jaxmatte.models import Spec, build
+
+# Functions that appear in a trace under their own name, and what the published convention counts
+# for each element they return.
+_COST_PER_ELEMENT = {"scale_and_shift": 2, "relu": 1, "leaky_relu": 1, "add_bias": 1}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Parameters:
+    """Counts of parameters.
+
+    Attributes:
+        shipped: what a deployed network holds: kernels, biases, normalisation scales and biases.
+        published: as the papers counted: with the spectral norm's vectors and, for a student, the
+            1x1 adapters to its teacher.
+    """
+
+    shipped: int
+    published: int
+
+
+def variable_shapes(spec: Spec) -> dict[str, Any]:
+    """Shapes of a network's variables by collection, without allocating anything."""
+    image, trimap = _inputs(spec.stride, spec.stride)
+    return jax.eval_shape(build(spec).init, jax.random.key(0), image, trimap)
+
+
+def tap_shapes(spec: Spec, height: int, width: int, batch: int = 1) -> dict[str, Any]:
+    """Shapes of the taps for an input of a size, without computing anything."""
+    network = build(spec)
+
+    def taps(variables: Any, image: Any, trimap: Any) -> dict[str, Any]:
+        return dict(network.apply(variables, image, trimap).taps)  # pyright: ignore
+
+    return jax.eval_shape(taps, variable_shapes(spec), *_inputs(height, width, batch))
+
+
+def count_parameters(spec: Spec, teacher: Spec | None = None) -> Parameters:
+    """Count parameters; `teacher` adds to `published` a biased adapter for each tap."""
+    shapes = variable_shapes(spec)
+    shipped = trees.size(shapes["params"])
+    published = shipped + trees.size(shapes.get("spectral", {}))
+    if teacher is not None:
+        widths = {name: tap.shape[-1] for name, tap in _taps(spec).items()}
+        wide = {name: tap.shape[-1] for name, tap in _taps(teacher).items()}
+        published += sum((widths[name] + 1) * wide[name] for name in spec.taps)
+    return Parameters(shipped=shipped, published=published)
+
+
+def count_macs(spec: Spec, height: int = 224, width: int = 224) -> int:
+    """Multiply-accumulates of one prediction.
+
+    The convention is that of the published tables (ptflops): one for each product of a convolution
+    or matrix product, one for each bias, two for each normalised element, one for each rectified
+    one. Attention is included; additions of shortcuts and resampling are not. The network is
+    counted as it ships, with spectral norms folded.
+    """
+    shapes = variable_shapes(spec)
+    shipped = {name: shapes[name] for name in ("params", "batch_stats")}
+    image, trimap = _inputs(height, width)
+    traced = jax.make_jaxpr(build(spec).apply)(shipped, image, trimap)
+    return _count(traced.jaxpr)
+
+
+def _taps(spec: Spec) -> dict[str, Any]:
+    return tap_shapes(spec, spec.stride, spec.stride)
+
+
+def _inputs(height: int, width: int, batch: int = 1) -> tuple[Any, Any]:
+    image = jax.ShapeDtypeStruct((batch, height, width, 3), jnp.float32)
+    return image, jax.ShapeDtypeStruct((batch, height, width), jnp.uint8)
+
+
+def _count(jaxpr: Any) -> int:
+    return sum(_count_equation(equation) for equation in jaxpr.eqns)
+
+
+def _count_equation(equation: Any) -> int:
+    name = equation.primitive.name
+    if count := _COUNTERS.get(name):
+        return count(equation)
+    function = equation.params["name"] if name in ("jit", "pjit") else ""
+    if function in _COST_PER_ELEMENT:
+        return _COST_PER_ELEMENT[function] * _size(equation.outvars[0])
+    if function == "up_convolve":
+        return _count_up_convolution(equation)
+    inner = sum(_count(jaxpr) for jaxpr in _inner_jaxprs(equation))
+    return inner * equation.params["length"] if name == "scan" else inner
+
+
+def _inner_jaxprs(equation: Any) -> list[Any]:
+    values = [value for value in equation.params.values() if hasattr(value, "eqns")]
+    closed = [value.jaxpr for value in equation.params.values() if hasattr(value, "jaxpr")]
+    return values + [jaxpr for jaxpr in closed if hasattr(jaxpr, "eqns")]
+
+
+def _count_convolution(equation: Any) -> int:
+    kernel = equation.invars[1].aval.shape
+    numbers = equation.params["dimension_numbers"]
+    # The kernel's second listed axis is its input channels within a group.
+    window = math.prod(kernel[axis] for axis in numbers.rhs_spec[1:])
+    return _size(equation.outvars[0]) * window
+
+
+def _count_up_convolution(equation: Any) -> int:
+    # Counted as a transposed convolution: each input pixel meets the whole kernel once.
+    image, kernel = (variable.aval.shape for variable in equation.invars)
+    return math.prod(image[:3]) * math.prod(kernel)
+
+
+def _count_product(equation: Any) -> int:
+    (contracted, _), _ = equation.params["dimension_numbers"]
+    shape = equation.invars[0].aval.shape
+    return _size(equation.outvars[0]) * math.prod(shape[axis] for axis in contracted)
+
+
+def _size(variable: Any) -> int:
+    return math.prod(variable.aval.shape)
+
+
+_COUNTERS: dict[str, Callable[[Any], int]] = {
+    "conv_general_dilated": _count_convolution,
+    "dot_general": _count_product,
+}

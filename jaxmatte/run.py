@@ -1,0 +1,230 @@
+"""A run from settings to report: data, teacher, student, scores, pictures."""
+
+import dataclasses
+import functools
+import json
+import logging
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxmatte.data.examples import Example
+from jaxmatte.data.files import write_atomically
+from jaxmatte.data.pipeline import evaluation_examples, training_batches
+from jaxmatte.data.sources import Source, open_source
+from jaxmatte.data.triples import read_triples
+from jaxmatte.evaluate.predict import Matte, load
+from jaxmatte.evaluate.report import Curve, ModelRow, Panel, write_report
+from jaxmatte.evaluate.scoring import Scores, score
+from jaxmatte.models import Spec, build, cost
+from jaxmatte.train.config import Experiment
+from jaxmatte.train.metrics_log import read_metrics
+from jaxmatte.train.sharding import make_layout
+from jaxmatte.train.stages import Context, baseline_stage, student_stage, teacher_stage
+from jaxmatte.train.workdir import owned, settle
+
+_LOG = logging.getLogger(__name__)
+
+REPORT = "report.html"
+SCORES = "scores.json"
+
+
+def run(experiment: Experiment, workdir: pathlib.Path) -> None:
+    """Carry out what of an experiment is not yet done.
+
+    Args:
+        experiment: validated settings.
+        workdir: folder of the run; made where it does not exist.
+
+    Raises:
+        InputError: something of the user's cannot be used; what was finished stays.
+    """
+    if jax.process_index() != 0:
+        _run(experiment, workdir)
+        return
+    with owned(workdir):
+        settle(workdir, experiment.to_json())
+        _run(experiment, workdir)
+
+
+def _run(experiment: Experiment, workdir: pathlib.Path) -> None:
+    layout = make_layout(experiment.mesh.data, experiment.train.batch_size)
+    _LOG.info("%s: %d x %s", workdir, layout.mesh.size, jax.devices()[0].device_kind)
+    source = open_source(experiment.data, seed=experiment.seed, cache_dir=workdir / "cache")
+    _LOG.info("%s", source.describe())
+    context = Context(
+        experiment=experiment,
+        workdir=workdir,
+        layout=layout,
+        open_batches=functools.partial(_batches, experiment, source),
+        data={"data": source.describe(), "data_sha256": source.fingerprint},
+        validate=_validation(experiment, source) if experiment.train.validate_every else None,
+    )
+    models = {"teacher": teacher_stage(context)}
+    if experiment.student.baseline:
+        models["student without teacher"] = baseline_stage(context)
+    models["student"] = student_stage(context, models["teacher"])
+    if jax.process_index() == 0:
+        conclude(experiment, workdir, source, models)
+
+
+def _batches(experiment: Experiment, source: Source, start_step: int) -> Any:
+    return training_batches(
+        source,
+        experiment.data,
+        seed=experiment.seed,
+        batch_size=experiment.train.batch_size,
+        start_step=start_step,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+
+
+def _validation(experiment: Experiment, source: Source) -> Any:
+    examples = evaluation_examples(source, experiment.data, "validation", seed=experiment.seed)
+
+    def validate(spec: Spec, variables: Mapping[str, Any]) -> Mapping[str, float]:
+        mean = score(Matte(spec=spec, variables=variables, network=build(spec)), examples).mean
+        return {"sad": mean.sad_thousands, "mse": mean.mse}
+
+    return validate
+
+
+def conclude(
+    experiment: Experiment,
+    workdir: pathlib.Path,
+    source: Source,
+    models: Mapping[str, pathlib.Path],
+) -> None:
+    """Score the models on held-out data, unless that is done, and write scores and report."""
+    report = workdir / REPORT
+    if report.exists() and (workdir / SCORES).exists():
+        _LOG.info("all is done: %s, %s", models["student"], report)
+        return
+    sets = _test_sets(experiment, source)
+    mattes = {name: load(path) for name, path in models.items()}
+    scores = {
+        title: {name: score(matte, examples, progress=True) for name, matte in mattes.items()}
+        for title, examples in sets.items()
+    }
+    for title in sets:
+        scores[title]["trimap alone"] = score(_half, sets[title])
+    contents = {
+        title: {name: dataclasses.asdict(result) for name, result in results.items()}
+        for title, results in scores.items()
+    }
+    write_atomically(workdir / SCORES, (json.dumps(contents, indent=2) + "\n").encode())
+    title = next(reversed(sets))
+    write_report(
+        report,
+        title=experiment.name,
+        summary=_summary(experiment, title, sets[title]),
+        rows=_rows(models, mattes, scores[title]),
+        panels=_panels(mattes, sets[title], experiment.evaluate.panels),
+        curves=_curves(workdir),
+        facts=_facts(experiment, source, scores),
+    )
+    _LOG.info("%s", _table(scores))
+    _LOG.info("report: %s", report)
+    _LOG.info("student: %s", models["student"])
+
+
+def _test_sets(experiment: Experiment, source: Source) -> dict[str, list[Example]]:
+    sets = {
+        "test split": evaluation_examples(source, experiment.data, "test", seed=experiment.seed)
+    }
+    evaluate = experiment.evaluate
+    if evaluate.benchmark:
+        root = pathlib.Path(evaluate.benchmark).expanduser()
+        title = f"{root.name} {evaluate.trimap}"
+        sets[title] = read_triples(root, trimap=evaluate.trimap, tolerant=evaluate.tolerant_trimap)
+    return sets
+
+
+def _half(image: np.ndarray, trimap: np.ndarray) -> np.ndarray:
+    """What the trimap alone tells: one half where it says unknown."""
+    return trimap.astype(np.float32) / 255
+
+
+def _rows(
+    models: Mapping[str, pathlib.Path],
+    mattes: Mapping[str, Matte],
+    scores: Mapping[str, Scores],
+) -> list[ModelRow]:
+    rows = []
+    for name, result in scores.items():
+        matte = mattes.get(name)
+        size = (
+            {}
+            if matte is None
+            else {
+                "parameters": cost.count_parameters(matte.spec).shipped,
+                "macs": cost.count_macs(matte.spec),
+                "file_bytes": models[name].stat().st_size,
+            }
+        )
+        mean = result.mean
+        rows.append(ModelRow(name=name, sad_thousands=mean.sad_thousands, mse=mean.mse, **size))
+    return rows
+
+
+def _panels(mattes: Mapping[str, Matte], examples: Sequence[Example], count: int) -> list[Panel]:
+    """Evenly chosen examples with every model's alpha."""
+    chosen = np.unique(np.linspace(0, len(examples) - 1, min(count, len(examples))).astype(int))
+    return [
+        Panel(
+            name=example.name,
+            image=example.image,
+            trimap=example.trimap,
+            target=example.alpha,
+            predictions={
+                name: matte.predict(example.image, example.trimap) for name, matte in mattes.items()
+            },
+        )
+        for example in (examples[index] for index in chosen)
+    ]
+
+
+def _curves(workdir: pathlib.Path) -> list[Curve]:
+    curves = []
+    for name in ("teacher", "baseline", "student"):
+        if rows := read_metrics(workdir / name / "metrics.jsonl"):
+            curves.append(Curve.from_rows(name, rows))
+    return curves
+
+
+def _summary(experiment: Experiment, title: str, examples: Sequence[Example]) -> str:
+    return (
+        f"Scores on {title}, {len(examples)} images, in the unknown region. The student was "
+        f"trained for {experiment.train.steps} steps with seed {experiment.seed}; every score is "
+        "that of the last step."
+    )
+
+
+def _facts(
+    experiment: Experiment, source: Source, scores: Mapping[str, Mapping[str, Scores]]
+) -> dict[str, str]:
+    facts = {"seed": str(experiment.seed), "data": source.describe()}
+    facts["training data SHA-256"] = source.fingerprint
+    for title, results in scores.items():
+        first = next(iter(results.values()))
+        facts[f"{title} SHA-256"] = first.fingerprint
+        facts[f"{title} protocol"] = f"{first.protocol}; {first.rounding}; {first.padding}"
+    for name, result in next(iter(scores.values())).items():
+        if result.model_digest:
+            facts[f"{name} SHA-256"] = result.model_digest
+    facts["settings"] = json.dumps(experiment.to_json(), indent=2)
+    return facts
+
+
+def _table(scores: Mapping[str, Mapping[str, Scores]]) -> str:
+    lines = [f"{'scores in the unknown region':<40} {'SAD/1000':>9} {'MSE':>8}"]
+    for title, results in scores.items():
+        lines.append(f"{title} ({len(next(iter(results.values())).images)} images)")
+        for name, result in results.items():
+            mean = result.mean
+            lines.append(f"  {name:<38} {mean.sad_thousands:9.3f} {mean.mse:8.5f}")
+    return "\n".join(lines)

@@ -1,0 +1,129 @@
+"""Checkpoints of a stage: written in the background, complete or absent, refused where they differ.
+
+Orbax writes each under a temporary name and renames it, and keeps a checksum of every chunk: a
+checkpoint that a crash cut short is never listed, and one that was damaged later is noticed.
+"""
+
+import contextlib
+import json
+import logging
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from jaxmatte.matting import InputError
+from jaxmatte.train.state import TrainState
+
+_LOG = logging.getLogger(__name__)
+
+
+class Checkpoints:
+    """The checkpoints in one folder."""
+
+    def __init__(self, folder: pathlib.Path, *, keep: int, identity: dict[str, Any]):
+        """Open the folder, creating it where it does not exist.
+
+        Args:
+            folder: where; belongs to one stage.
+            keep: how many stay.
+            identity: what a checkpoint must have been made of to be resumed: network, objective.
+        """
+        self._folder = folder.absolute()
+        self._identity = identity
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
+        with self._reporting("opened"):
+            self._manager = ocp.CheckpointManager(self._folder, options=options)
+
+    def save(self, state: TrainState) -> None:
+        """Start to write a checkpoint; a failure to write the one before is raised here."""
+        step = int(state.step)
+        contents = ocp.args.Composite(
+            state=ocp.args.StandardSave(state),  # pyright: ignore[reportCallIssue]
+            identity=ocp.args.JsonSave(self._identity),  # pyright: ignore[reportCallIssue]
+        )
+        with self._reporting(f"written at step {step}"):
+            self._manager.save(step, args=contents)
+
+    def finish(self) -> None:
+        """Wait until the last checkpoint is on the disk."""
+        with self._reporting("finished"):
+            self._manager.wait_until_finished()
+            self._manager.close()
+
+    def restore(self, template: TrainState) -> TrainState | None:
+        """The newest state that can be read, laid out like `template`; None where there is none.
+
+        Unreadable checkpoints are moved aside, beside the folder, and the one before is used.
+
+        Raises:
+            InputError: the checkpoints are of another network or objective, or all are damaged.
+        """
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        for step in steps:
+            try:
+                self._check_identity(step)
+                return self._read(step, template)
+            except InputError:
+                raise
+            except Exception as error:  # Orbax raises whatever the storage below it raised.
+                self._move_aside(step, error)
+        if steps:
+            raise InputError(
+                f"{self._folder}: none of the checkpoints {steps} can be read; they were moved "
+                "aside. Start this stage anew by running the command once more"
+            )
+        return None
+
+    def _read(self, step: int, template: TrainState) -> TrainState:
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
+        arguments = ocp.args.Composite(
+            state=ocp.args.StandardRestore(abstract)  # pyright: ignore[reportCallIssue]
+        )
+        return self._manager.restore(step, args=arguments)["state"]
+
+    def _check_identity(self, step: int) -> None:
+        arguments = ocp.args.Composite(identity=ocp.args.JsonRestore())
+        stored = self._manager.restore(step, args=arguments)["identity"]
+        # Through JSON, so that tuples compare with the lists they come back as.
+        wanted = json.loads(json.dumps(self._identity))
+        for name in sorted(stored.keys() | wanted.keys()):
+            if stored.get(name) != wanted.get(name):
+                raise InputError(
+                    f"{self._folder}/{step}: this checkpoint is of another run: its {name} is "
+                    f"{stored.get(name)}, this run's is {wanted.get(name)}; give another --workdir"
+                )
+
+    def _move_aside(self, step: int, error: Exception) -> None:
+        target = self._folder.parent / f"damaged-checkpoint-{step}"
+        number = 0
+        while target.exists():
+            number += 1
+            target = target.with_name(f"damaged-checkpoint-{step}-{number}")
+        _LOG.warning(
+            "%s/%d cannot be read and is moved to %s; the checkpoint before it is used (%s)",
+            self._folder,
+            step,
+            target,
+            str(error).splitlines()[0] if str(error) else type(error).__name__,
+        )
+        (self._folder / str(step)).rename(target)
+        self._manager.reload()
+
+    @contextlib.contextmanager
+    def _reporting(self, what: str) -> Iterator[None]:
+        """Turn whatever the storage raises into a message that says what is still there."""
+        try:
+            yield
+        except Exception as error:
+            kept = sorted(
+                int(entry.name) for entry in self._folder.glob("*") if entry.name.isdigit()
+            )
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise InputError(
+                f"{self._folder}: a checkpoint could not be {what}: {reason}. Complete checkpoints "
+                f"there: {kept or 'none'}; make room or change permissions, and run the same "
+                "command again to go on"
+            ) from error

@@ -1,0 +1,217 @@
+"""The training loop: batches of NumPy arrays in, a trained state out. One loop for every stage."""
+
+import dataclasses
+import logging
+import pathlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from jaxmatte.distill.objective import Distillation, GroundTruth
+from jaxmatte.matting import InputError
+from jaxmatte.train.checkpoint import Checkpoints
+from jaxmatte.train.config import TrainConfig
+from jaxmatte.train.metrics_log import MetricsLog, find_non_finite
+from jaxmatte.train.optimizer import build_optimizer, learning_rate_schedule
+from jaxmatte.train.sharding import Layout
+from jaxmatte.train.state import TrainState, create_state
+from jaxmatte.train.step import Step, StepResult, make_train_step
+
+_LOG = logging.getLogger(__name__)
+
+Batch = Mapping[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Task:
+    """What one stage trains.
+
+    Attributes:
+        name: of the stage, for messages.
+        network: what is trained.
+        objective: what it minimises.
+        teacher: what is imitated; None where the objective reads no teacher.
+        teacher_variables: of the teacher.
+        steps: optimiser steps.
+        identity: what a checkpoint must have been made of to be resumed.
+    """
+
+    name: str
+    network: nn.Module
+    objective: GroundTruth | Distillation
+    steps: int
+    identity: dict[str, Any]
+    teacher: nn.Module | None = None
+    teacher_variables: Any = dataclasses.field(default_factory=dict)
+
+
+def train(
+    task: Task,
+    open_batches: Callable[[int], Iterator[Batch]],
+    *,
+    key: jax.Array,
+    config: TrainConfig,
+    layout: Layout,
+    folder: pathlib.Path,
+    validate: Callable[[TrainState], Mapping[str, float]] | None = None,
+) -> TrainState:
+    """Train a stage from its newest checkpoint, or from the start.
+
+    Args:
+        task: what to train.
+        open_batches: gives the batches from a step on: dictionaries of `image` float32 [b h w 3] in
+            [0, 1], `trimap` uint8 [b h w] and `alpha` float32 [b h w].
+        key: decides the initial weights.
+        config: optimiser, precision, logging.
+        layout: the devices.
+        folder: of the stage; receives checkpoints, metrics and TensorBoard files.
+        validate: called every `config.validate_every` steps; what it returns is logged.
+
+    Raises:
+        InputError: a value stopped being finite, batches ran out, or something cannot be written.
+    """
+    optimizer = build_optimizer(config, task.steps)
+    checkpoints = Checkpoints(
+        folder / "checkpoints", keep=config.keep_checkpoints, identity=task.identity
+    )
+    state = layout.replicate(
+        create_state(key, task.network, task.teacher, task.objective, optimizer)
+    )
+    state = checkpoints.restore(state) or state
+    start = int(state.step)
+    if start:
+        _LOG.info("%s: going on from step %d of %d", task.name, start, task.steps)
+    step = make_train_step(task.network, task.teacher, task.objective, optimizer, layout)
+    recorder = _Recorder(task, config, folder, start)
+    try:
+        state = _run(
+            task, step, state, open_batches, recorder, checkpoints, config, layout, validate
+        )
+    finally:
+        recorder.close()
+        checkpoints.finish()
+    return state
+
+
+def _run(
+    task: Task,
+    step: Step,
+    state: TrainState,
+    open_batches: Callable[[int], Iterator[Batch]],
+    recorder: "_Recorder",
+    checkpoints: Checkpoints,
+    config: TrainConfig,
+    layout: Layout,
+    validate: Callable[[TrainState], Mapping[str, float]] | None,
+) -> TrainState:
+    """Steps until the end. Each is recorded while the next is computed, save before checkpoints."""
+    start = int(state.step)
+    teacher_variables = layout.replicate(task.teacher_variables)
+    batches = open_batches(start) if start < task.steps else iter(())
+    for number in range(start + 1, task.steps + 1):
+        local = next(batches, None)
+        if local is None:
+            raise InputError(f"{task.name}: the data ended at step {number - 1} of {task.steps}")
+        batch = layout.place_batch(local)
+        state, result = step(state, teacher_variables, batch)
+        recorder.hold(number, local, result)
+        saves = number % config.checkpoint_every == 0 or number == task.steps
+        validates = bool(config.validate_every) and number % config.validate_every == 0
+        if validates and validate is not None:
+            recorder.flush(validate(state))
+        if saves:
+            # Nothing is saved before its loss is known to be a number.
+            recorder.flush()
+            checkpoints.save(state)
+    recorder.flush()
+    return state
+
+
+class _Recorder:
+    """Looks at each step's result one step late, so that the devices never wait for the log."""
+
+    def __init__(self, task: Task, config: TrainConfig, folder: pathlib.Path, start: int):
+        self._task, self._config = task, config
+        self._schedule = learning_rate_schedule(config, task.steps)
+        self._writes = jax.process_index() == 0
+        self._log = MetricsLog(folder, start=start) if self._writes else None
+        self._bar = tqdm(
+            total=task.steps, initial=start, desc=task.name, unit="step", disable=not self._writes
+        )
+        self._pending: tuple[int, Batch, StepResult] | None = None
+        self._last: tuple[int, float] | None = None
+
+    def hold(self, number: int, batch: Batch, result: StepResult) -> None:
+        """Take a step's result, and record the one before."""
+        self.flush()
+        self._pending = (number, batch, result)
+
+    def flush(self, extra: Mapping[str, float] | None = None) -> None:
+        """Record the step that is held.
+
+        Args:
+            extra: further values for its line.
+
+        Raises:
+            InputError: one of its values is not finite; step and term are named.
+        """
+        if self._pending is None:
+            return
+        (number, batch, result), self._pending = self._pending, None
+        values: dict[str, Any] = jax.device_get(result.scalars)
+        scalars = {name: float(value) for name, value in values.items()}
+        if blamed := find_non_finite(scalars):
+            raise InputError(
+                f"{self._task.name}: {blamed} is {scalars[blamed]} at step {number}; training "
+                f"stopped and the checkpoints before it are intact. Lower "
+                f"train.learning_rate ({self._config.learning_rate}) or set train.clip_norm "
+                f"({self._config.clip_norm}) lower"
+            )
+        self._bar.update()
+        self._bar.set_postfix(loss=f"{scalars['loss']:.4f}", refresh=False)
+        if self._log is None:
+            return
+        if number % self._config.log_every == 0 or number == self._task.steps or extra:
+            self._write(
+                number, scalars | dict(extra or {}), len(batch["alpha"]) * jax.process_count()
+            )
+        if self._config.image_every and number % self._config.image_every == 0:
+            self._log.write_pictures(number, _pictures(batch, result))
+
+    def _write(self, number: int, scalars: Mapping[str, float], examples: int) -> None:
+        assert self._log is not None
+        now = time.monotonic()
+        row: dict[str, float | int] = {"step": number, **scalars}
+        # The update of step n was made with the schedule's value after n - 1 steps.
+        row["learning_rate"] = float(np.asarray(self._schedule(number - 1)))
+        if self._last is not None:
+            steps, seconds = number - self._last[0], now - self._last[1]
+            row["images_per_second"] = round(examples * steps / seconds, 3)
+        self._last = (number, now)
+        self._log.write(row)
+
+    def close(self) -> None:
+        """Close files and progress bar."""
+        if self._log is not None:
+            self._log.close()
+        self._bar.close()
+
+
+def _pictures(batch: Batch, result: StepResult) -> list[dict[str, np.ndarray]]:
+    """The first examples of this process's batch: given, predicted and true."""
+    alphas = np.asarray(jax.device_get(result.alpha))
+    guides = None if result.guide_alpha is None else np.asarray(jax.device_get(result.guide_alpha))
+    rows = []
+    for index in range(min(len(alphas), len(batch["alpha"]))):
+        row = {"image": batch["image"][index], "trimap": batch["trimap"][index] / 255}
+        if guides is not None:
+            row["teacher"] = guides[index]
+        row["predicted"] = alphas[index]
+        row["ground truth"] = batch["alpha"][index]
+        rows.append(row)
+    return rows

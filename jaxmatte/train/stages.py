@@ -1,0 +1,192 @@
+"""The stages of a recipe: a teacher, a student distilled from it, a student left alone.
+
+A stage is an objective, an optimiser and initial weights around the one loop. Each has a folder
+with checkpoints, `metrics.jsonl` and, once it is complete, `model.safetensors`.
+"""
+
+import dataclasses
+import json
+import logging
+import pathlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxmatte.distill.objective import Distillation, GroundTruth
+from jaxmatte.models import Spec, build
+from jaxmatte.models.bundle import Bundle, load_model, save_model
+from jaxmatte.models.fold import fold_spectral_norm
+from jaxmatte.train.config import Experiment, TrainConfig
+from jaxmatte.train.loop import Batch, Task, train
+from jaxmatte.train.sharding import Layout
+from jaxmatte.train.state import TrainState
+
+_LOG = logging.getLogger(__name__)
+
+MODEL = "model.safetensors"
+BEST = "best.safetensors"
+
+# Score of a network on the validation split, lower is better, and what is logged of it.
+Validate = Callable[[Spec, Mapping[str, Any]], Mapping[str, float]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Context:
+    """What all stages of a run share.
+
+    Attributes:
+        experiment: the validated settings.
+        workdir: of the run.
+        layout: the devices.
+        open_batches: training batches from a step on.
+        data: the data's description and fingerprint, kept with every model.
+        validate: scores a network on the validation split.
+    """
+
+    experiment: Experiment
+    workdir: pathlib.Path
+    layout: Layout
+    open_batches: Callable[[int], Iterator[Batch]]
+    data: Mapping[str, str]
+    validate: Validate | None = None
+
+
+def teacher_stage(context: Context) -> pathlib.Path:
+    """Train the teacher on the ground truth, or take the file that the settings name."""
+    experiment = context.experiment
+    if experiment.teacher.weights:
+        path = pathlib.Path(experiment.teacher.weights).expanduser()
+        load_model(path)
+        return path
+    return _stage(
+        context,
+        name="teacher",
+        spec=experiment.teacher_spec(),
+        objective=GroundTruth(),
+        steps=experiment.teacher.steps or experiment.train.steps,
+        seed_offset=0,
+    )
+
+
+def student_stage(context: Context, teacher: pathlib.Path) -> pathlib.Path:
+    """Distil the student from the teacher's file."""
+    return _stage(
+        context,
+        name="student",
+        spec=context.experiment.student_spec(),
+        objective=context.experiment.distill.objective(),
+        steps=context.experiment.train.steps,
+        seed_offset=1,
+        teacher=teacher,
+    )
+
+
+def baseline_stage(context: Context) -> pathlib.Path:
+    """Train the student without its teacher, from the same weights and on the same batches."""
+    return _stage(
+        context,
+        name="baseline",
+        spec=context.experiment.student_spec(),
+        objective=context.experiment.distill.baseline(),
+        steps=context.experiment.train.steps,
+        seed_offset=1,
+    )
+
+
+def _stage(
+    context: Context,
+    *,
+    name: str,
+    spec: Spec,
+    objective: GroundTruth | Distillation,
+    steps: int,
+    seed_offset: int,
+    teacher: pathlib.Path | None = None,
+) -> pathlib.Path:
+    """Train a stage unless its model is there; return the model's path."""
+    folder = context.workdir / name
+    path = folder / MODEL
+    if path.exists():
+        _LOG.info("%s: complete, %s", name, path)
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    config, seed = context.experiment.train, context.experiment.seed
+    bundle = None if teacher is None else load_model(teacher)
+    task = Task(
+        name=name,
+        network=_network(spec, config),
+        objective=objective,
+        steps=steps,
+        identity=_identity(context, name, spec, bundle),
+        teacher=None if bundle is None else _network(bundle.spec, config),
+        # Folded once: the teacher's spectral norms need not be divided by at every step.
+        teacher_variables={} if bundle is None else _folded(bundle),
+    )
+    facts = _facts(context, name, steps, bundle)
+    best = _KeepBest(context.validate, spec, folder / BEST, facts)
+    state = train(
+        task,
+        context.open_batches,
+        key=jax.random.fold_in(jax.random.key(seed), seed_offset),
+        config=config,
+        layout=context.layout,
+        folder=folder,
+        validate=best if context.validate else None,
+    )
+    if jax.process_index() == 0:
+        save_model(path, spec, jax.device_get(state.variables()), facts)
+    return path
+
+
+@dataclasses.dataclass
+class _KeepBest:
+    """Scores a stage's network and keeps the best seen as a file of its own."""
+
+    validate: Validate | None
+    spec: Spec
+    path: pathlib.Path
+    facts: Mapping[str, str]
+
+    def __call__(self, state: TrainState) -> Mapping[str, float]:
+        assert self.validate is not None
+        scores = self.validate(self.spec, state.variables())
+        score = next(iter(scores.values()))
+        # The file knows the best so far, so that a resumed run does not forget it.
+        best = float(load_model(self.path).facts["validation"]) if self.path.exists() else None
+        if jax.process_index() == 0 and (best is None or score < best):
+            facts = {**self.facts, "step": str(int(state.step)), "validation": repr(score)}
+            save_model(self.path, self.spec, jax.device_get(state.variables()), facts)
+        return {f"validation_{name}": value for name, value in scores.items()}
+
+
+def _network(spec: Spec, config: TrainConfig) -> Any:
+    dtype = jnp.bfloat16 if config.precision == "bfloat16" else jnp.float32
+    return build(spec, dtype=dtype, block=config.attention_block)
+
+
+def _folded(bundle: Bundle) -> dict[str, Any]:
+    return fold_spectral_norm(bundle.spec, bundle.variables)
+
+
+def _identity(context: Context, name: str, spec: Spec, teacher: Bundle | None) -> dict[str, Any]:
+    identity = {"stage": name, "network": spec.network, "spec": dataclasses.asdict(spec)}
+    if teacher is not None:
+        identity["teacher"] = teacher.digest
+        identity["distill"] = dataclasses.asdict(context.experiment.distill)
+    return identity
+
+
+def _facts(context: Context, name: str, steps: int, teacher: Bundle | None) -> dict[str, str]:
+    facts = {
+        "experiment": context.experiment.name,
+        "stage": name,
+        "step": str(steps),
+        "seed": str(context.experiment.seed),
+        "settings": json.dumps(context.experiment.to_json()),
+        **context.data,
+    }
+    if teacher is not None:
+        facts["teacher_sha256"] = teacher.digest
+    return facts

@@ -1,0 +1,75 @@
+"""What a training stage holds between steps: arrays only."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jaxtyping import Array, Int
+
+from jaxmatte.distill.objective import Distillation, GroundTruth
+
+# Side of the image that shapes are traced with; parameters do not depend on it.
+_PROBE_PX = 64
+
+
+@struct.dataclass
+class TrainState:
+    """A position in a stage's training.
+
+    Attributes:
+        step: optimiser steps taken.
+        params: `network`, and `adapters` from student to teacher widths, which never ship.
+        collections: `batch_stats` and `spectral` of the network.
+        opt_state: of the optimiser, over all of `params`.
+    """
+
+    step: Int[Array, ""]
+    params: dict[str, Any]
+    collections: dict[str, Any]
+    opt_state: Any
+
+    def variables(self) -> dict[str, Any]:
+        """The network's variables, without adapters."""
+        return {"params": self.params["network"], **self.collections}
+
+
+def create_state(
+    key: jax.Array,
+    network: nn.Module,
+    teacher: nn.Module | None,
+    objective: GroundTruth | Distillation,
+    optimizer: optax.GradientTransformation,
+) -> TrainState:
+    """Draw the initial state of a stage; nothing but the key decides it.
+
+    The network's weights do not depend on the objective: students with and without distillation
+    start equal.
+    """
+    network_key, adapter_key = jax.random.split(key)
+    image = jax.ShapeDtypeStruct((1, _PROBE_PX, _PROBE_PX, 3), jnp.float32)
+    trimap = jax.ShapeDtypeStruct((1, _PROBE_PX, _PROBE_PX), jnp.uint8)
+    # Lazily: the forward pass is only traced.
+    variables = dict(network.lazy_init(network_key, image, trimap))
+    student_taps = _tap_shapes(network, image, trimap)
+    teacher_taps = student_taps if teacher is None else _tap_shapes(teacher, image, trimap)
+    params = {
+        "network": variables.pop("params"),
+        "adapters": objective.init_adapters(adapter_key, student_taps, teacher_taps),
+    }
+    return TrainState(
+        step=jnp.int32(0),
+        params=params,
+        collections=variables,
+        opt_state=optimizer.init(params),
+    )
+
+
+def _tap_shapes(network: nn.Module, image: Any, trimap: Any) -> dict[str, Any]:
+    def taps(image: jax.Array, trimap: jax.Array) -> dict[str, Any]:
+        prediction, _ = network.init_with_output(jax.random.key(0), image, trimap)
+        return dict(prediction.taps)
+
+    return jax.eval_shape(taps, image, trimap)

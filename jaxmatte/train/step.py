@@ -1,0 +1,108 @@
+"""One step of training, the same for every stage: forward, objective, backward, update."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import optax
+from flax import struct
+from jaxtyping import Array, Float
+
+from jaxmatte.distill.objective import Distillation, GroundTruth
+from jaxmatte.matting import Prediction, unknown_region
+from jaxmatte.train.sharding import Layout
+from jaxmatte.train.state import TrainState
+
+# Examples of a batch whose alphas a step returns for pictures.
+SHOWN = 4
+
+
+@struct.dataclass
+class StepResult:
+    """What a step tells beside the new state.
+
+    Attributes:
+        scalars: `loss`, the terms of the objective and `gradient_norm`, before clipping.
+        alpha: of the network, for the first examples of the batch.
+        guide_alpha: of the teacher for the same; None in a stage without a teacher.
+    """
+
+    scalars: dict[str, Float[Array, ""]]
+    alpha: Float[Array, "shown h w"]
+    guide_alpha: Float[Array, "shown h w"] | None
+
+
+Step = Callable[[TrainState, Any, Mapping[str, jax.Array]], tuple[TrainState, StepResult]]
+
+
+def make_train_step(
+    network: nn.Module,
+    teacher: nn.Module | None,
+    objective: GroundTruth | Distillation,
+    optimizer: optax.GradientTransformation,
+    layout: Layout,
+) -> Step:
+    """Compile-ready step `(state, teacher_variables, batch) -> (state, result)`.
+
+    The batch is spread over the mesh, the state lies on every device and is donated. Under `jit`
+    the statistics of batch normalisation and the loss are those of the global batch.
+
+    Args:
+        network: what is trained.
+        teacher: what is imitated, applied with running statistics; None in a stage without.
+        objective: the loss.
+        optimizer: applied to the network's parameters and the adapters.
+        layout: the mesh.
+    """
+
+    def step(
+        state: TrainState, teacher_variables: Any, batch: Mapping[str, jax.Array]
+    ) -> tuple[TrainState, StepResult]:
+        image, trimap = batch["image"], batch["trimap"]
+        # Outside the differentiated function: nothing of the teacher is kept for the way back.
+        guide = None
+        if teacher is not None:
+            guide = _predict(teacher, teacher_variables, image, trimap)
+
+        def loss_function(params: dict[str, Any]) -> tuple[jax.Array, Any]:
+            variables = {"params": params["network"], **state.collections}
+            prediction, collections = network.apply(
+                variables, image, trimap, train=True, mutable=list(state.collections)
+            )
+            assert isinstance(prediction, Prediction)
+            loss, terms = objective(
+                params["adapters"],
+                prediction,
+                guide,  # pyright: ignore[reportArgumentType]
+                batch["alpha"],
+                unknown_region(trimap),
+            )
+            return loss, (terms, prediction.alpha, dict(collections))
+
+        (loss, (terms, alpha, collections)), gradients = jax.value_and_grad(
+            loss_function, has_aux=True
+        )(state.params)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        new_state = TrainState(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),  # pyright: ignore
+            collections=collections,
+            opt_state=opt_state,
+        )
+        scalars = {"loss": loss, **terms, "gradient_norm": optax.global_norm(gradients)}
+        shown = None if guide is None else guide.alpha[:SHOWN]
+        return new_state, StepResult(scalars=scalars, alpha=alpha[:SHOWN], guide_alpha=shown)
+
+    return jax.jit(
+        step,
+        in_shardings=(layout.replicated, layout.replicated, layout.batch),
+        out_shardings=layout.replicated,
+        donate_argnums=0,
+    )
+
+
+def _predict(network: nn.Module, variables: Any, image: jax.Array, trimap: jax.Array) -> Prediction:
+    prediction = network.apply(variables, image, trimap, train=False)
+    assert isinstance(prediction, Prediction)
+    return prediction

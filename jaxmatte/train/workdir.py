@@ -1,0 +1,97 @@
+"""The folder of a run: one run at a time, one set of settings for its whole life."""
+
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from jaxmatte.data.files import write_atomically
+from jaxmatte.matting import InputError
+
+# Settings that change how a run is carried out or shown, not what it computes.
+_FREE = (
+    "train.log_every",
+    "train.image_every",
+    "train.checkpoint_every",
+    "train.keep_checkpoints",
+    "train.attention_block",
+    "data.workers",
+    "mesh.",
+    "evaluate.",
+)
+
+
+@contextlib.contextmanager
+def owned(workdir: pathlib.Path) -> Iterator[None]:
+    """Hold the folder for this process; the hold ends with the process, however it ends.
+
+    Raises:
+        InputError: another run holds it, or it cannot be made.
+    """
+    path = workdir / ".lock"
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        lock = path.open("a+")
+    except OSError as error:
+        raise InputError(f"--workdir {workdir}: cannot be used ({error.strerror})") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            raise InputError(
+                f"--workdir {workdir}: another run, process {lock.read().strip() or 'unknown'}, is "
+                "using it; wait for its end or give another --workdir"
+            ) from error
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def settle(workdir: pathlib.Path, settings: Mapping[str, Any]) -> None:
+    """Write the settings of a new run, or compare with those that an old one was started with.
+
+    Settings that only change how a run is carried out may differ.
+
+    Raises:
+        InputError: a setting that decides the result differs; field and both values are named.
+    """
+    path = workdir / "config.json"
+    # Through JSON, so that tuples compare with the lists they come back as.
+    wanted = json.loads(json.dumps(settings))
+    if path.exists():
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            before = _flat(stored)
+        except (ValueError, AttributeError) as error:
+            raise InputError(
+                f"{path}: not a readable record of settings; remove it if the run in {workdir} "
+                "was made with the settings of this command"
+            ) from error
+        now = _flat(wanted)
+        changed = [
+            f"{name}: was {before.get(name, 'unset')}, now {now.get(name, 'unset')}"
+            for name in sorted(before.keys() | now.keys())
+            if before.get(name) != now.get(name) and not name.startswith(_FREE)
+        ]
+        if changed:
+            raise InputError(
+                f"--workdir {workdir} holds a run with other settings; give another --workdir, or "
+                "the settings it was started with:\n  " + "\n  ".join(changed)
+            )
+    write_atomically(path, (json.dumps(wanted, indent=2) + "\n").encode())
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings by dotted name."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
