@@ -32,8 +32,8 @@ def embedded() -> Experiment:
         name="gcam_spkd",
         teacher=TeacherConfig(width=0.375),
         student=StudentConfig(width=0.1875),
-        data=DataConfig(source="embedded", crop_px=96),
-        train=TrainConfig(steps=240, batch_size=8, learning_rate=2e-3, warmup_steps=20),
+        data=DataConfig(source="embedded", crop_px=96, channel_shuffle=0.5),
+        train=TrainConfig(steps=300, batch_size=8, learning_rate=2e-3, warmup_steps=20),
     )
 
 

@@ -23,7 +23,7 @@ from jaxmatte.models import Spec, build, cost
 from jaxmatte.train.config import Experiment
 from jaxmatte.train.metrics_log import read_metrics
 from jaxmatte.train.sharding import make_layout
-from jaxmatte.train.stages import Context, baseline_stage, student_stage, teacher_stage
+from jaxmatte.train.stages import BEST, MODEL, Context, baseline_stage, student_stage, teacher_stage
 from jaxmatte.train.workdir import owned, settle
 
 _LOG = logging.getLogger(__name__)
@@ -105,7 +105,8 @@ def conclude(
         _LOG.info("all is done: %s, %s", models["student"], report)
         return
     sets = _test_sets(experiment, source)
-    mattes = {name: load(path) for name, path in models.items()}
+    files = _with_best(models)
+    mattes = {name: load(path) for name, path in files.items()}
     scores = {
         title: {name: score(matte, examples, progress=True) for name, matte in mattes.items()}
         for title, examples in sets.items()
@@ -122,14 +123,26 @@ def conclude(
         report,
         title=experiment.name,
         summary=_summary(experiment, title, sets[title]),
-        rows=_rows(models, mattes, scores[title]),
-        panels=_panels(mattes, sets[title], experiment.evaluate.panels),
+        rows=_rows(files, mattes, scores[title]),
+        panels=_panels(
+            {name: mattes[name] for name in models}, sets[title], experiment.evaluate.panels
+        ),
         curves=_curves(workdir),
         facts=_facts(experiment, source, scores),
     )
     _LOG.info("%s", _table(scores))
     _LOG.info("report: %s", report)
     _LOG.info("student: %s", models["student"])
+
+
+def _with_best(models: Mapping[str, pathlib.Path]) -> dict[str, pathlib.Path]:
+    """Each model at its last step and, where validation chose one, at its best."""
+    files = {}
+    for name, path in models.items():
+        files[name] = path
+        if path.name == MODEL and path.with_name(BEST).exists():
+            files[f"{name}, best of validation"] = path.with_name(BEST)
+    return files
 
 
 def _test_sets(experiment: Experiment, source: Source) -> dict[str, list[Example]]:
@@ -199,8 +212,8 @@ def _curves(workdir: pathlib.Path) -> list[Curve]:
 def _summary(experiment: Experiment, title: str, examples: Sequence[Example]) -> str:
     return (
         f"Scores on {title}, {len(examples)} images, in the unknown region. The student was "
-        f"trained for {experiment.train.steps} steps with seed {experiment.seed}; every score is "
-        "that of the last step."
+        f"trained for {experiment.train.steps} steps with seed {experiment.seed}; scores are those "
+        "of the last step unless a row says otherwise."
     )
 
 

@@ -29,6 +29,8 @@ class Draws(NamedTuple):
     background_brightness: tf.Tensor
     background_contrast: tf.Tensor
     background_saturation: tf.Tensor
+    foreground_channels: tf.Tensor
+    background_channels: tf.Tensor
 
 
 def draws(seed: int, index: tf.Tensor) -> Draws:
@@ -80,6 +82,21 @@ def jitter_color(
     changed = gain * slope * (luma + purity * (premultiplied - luma))
     changed += gain * (1 - slope) * 0.5 * alpha
     return tf.clip_by_value(changed, 0.0, alpha)
+
+
+def shuffle_channels(pixels: tf.Tensor, *, share: float, uniform: tf.Tensor) -> tf.Tensor:
+    """Permute the three colours of a share of all layers; commutes with premultiplication.
+
+    Args:
+        pixels: float32 [h w 3].
+        share: of the layers that are permuted, in [0, 1].
+        uniform: number in [0, 1) that decides whether, and which of the five permutations.
+    """
+    if not share:
+        return pixels
+    orders = tf.constant([[0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]])
+    order = tf.gather(orders, integer_below(tf.minimum(uniform / share, 1.0), 5))
+    return tf.where(uniform < share, tf.gather(pixels, order, axis=-1), pixels)
 
 
 def flip_if(condition: tf.Tensor, pixels: tf.Tensor) -> tf.Tensor:

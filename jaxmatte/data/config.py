@@ -25,6 +25,8 @@ class DataConfig:
             transparent region shrink, independently, to leave the unknown band of the trimap.
         flip: mirror half of the examples left to right.
         color_jitter: largest relative change of brightness, contrast and saturation.
+        channel_shuffle: share of foregrounds, and of backgrounds, whose red, green and blue are
+            permuted: variety for data with few photographs.
         validation_fraction: share of foregrounds, and of backgrounds, kept for validation.
         test_fraction: share of foregrounds, and of backgrounds, kept for the test.
         evaluation_unknown_px: radius of the unknown band of validation and test trimaps.
@@ -41,6 +43,7 @@ class DataConfig:
     unknown_px: tuple[int, int] = (1, 12)
     flip: bool = True
     color_jitter: float = 0.125
+    channel_shuffle: float = 0.0
     validation_fraction: float = 0.1
     test_fraction: float = 0.15
     evaluation_unknown_px: int = 8
@@ -75,6 +78,10 @@ class DataConfig:
             raise InputError(
                 f"data.validation_fraction {self.validation_fraction} and data.test_fraction "
                 f"{self.test_fraction} must be positive and leave something to train on"
+            )
+        if not 0 <= self.channel_shuffle <= 1:
+            raise InputError(
+                f"data.channel_shuffle is {self.channel_shuffle}; it must be in [0, 1]"
             )
         if not (math.isfinite(self.color_jitter) and 0 <= self.color_jitter < 1):
             raise InputError(f"data.color_jitter is {self.color_jitter}; it must be in [0, 1)")

@@ -8,7 +8,14 @@ from typing import cast
 
 import numpy as np
 
-from jaxmatte.data.augment import Draws, draws, flip_if, integer_below, jitter_color
+from jaxmatte.data.augment import (
+    Draws,
+    draws,
+    flip_if,
+    integer_below,
+    jitter_color,
+    shuffle_channels,
+)
 from jaxmatte.data.composite import (
     cut_background,
     cut_foreground,
@@ -121,8 +128,9 @@ def _finish(
         anchor = tf.stack([anchor[0], column])
         background = flip_if(random.background_flip < 0.5, background)
     alpha = tf.clip_by_value(foreground[..., 3:], 0.0, 1.0)
+    share = config.channel_shuffle
     color = jitter_color(
-        foreground[..., :3],
+        shuffle_channels(foreground[..., :3], share=share, uniform=random.foreground_channels),
         alpha,
         largest=config.color_jitter,
         brightness=random.foreground_brightness,
@@ -130,7 +138,7 @@ def _finish(
         saturation=random.foreground_saturation,
     )
     background = jitter_color(
-        background,
+        shuffle_channels(background, share=share, uniform=random.background_channels),
         tf.ones_like(background[..., :1]),
         largest=config.color_jitter,
         brightness=random.background_brightness,

@@ -40,13 +40,21 @@ COLOR_PHOTOGRAPHS = (
     ("sklearn", "datasets/images/china.jpg"),
     ("sklearn", "datasets/images/flower.jpg"),
 )
-GREY_TEXTURES = (
-    ("skimage", "data/brick.png"),
-    ("skimage", "data/grass.png"),
-    ("skimage", "data/gravel.png"),
+# Good for backgrounds, too odd to colour foregrounds with.
+BACKGROUND_PHOTOGRAPHS = (
+    ("skimage", "data/hubble_deep_field.jpg"),
+    ("skimage", "data/ihc.png"),
+    ("skimage", "data/retina.jpg"),
 )
-# The textures are grey; as backgrounds they get a plausible colour.
-TEXTURE_COLORS = ((1.0, 0.8, 0.68), (0.78, 1.0, 0.6), (1.0, 0.95, 0.86))
+# Grey; as backgrounds they get a plausible colour.
+GREY_PHOTOGRAPHS = (
+    ("skimage", "data/brick.png", (1.0, 0.8, 0.68)),
+    ("skimage", "data/camera.png", (1.0, 0.92, 0.8)),
+    ("skimage", "data/coins.png", (1.0, 0.9, 0.7)),
+    ("skimage", "data/grass.png", (0.78, 1.0, 0.6)),
+    ("skimage", "data/gravel.png", (1.0, 0.95, 0.86)),
+    ("skimage", "data/moon.png", (0.85, 0.9, 1.0)),
+)
 
 
 def embedded_pictures(seed: int, cache_dir: Path | None) -> tuple[Pictures, Pictures]:
@@ -60,12 +68,18 @@ def embedded_pictures(seed: int, cache_dir: Path | None) -> tuple[Pictures, Pict
         InputError: the photographs of scikit-image or scikit-learn are not installed.
     """
     color = [_photograph(*where) for where in COLOR_PHOTOGRAPHS]
-    textures = [
-        np.rint(_photograph(*where) * np.array(tint)).astype(np.uint8)
-        for where, tint in zip(GREY_TEXTURES, TEXTURE_COLORS, strict=True)
+    others = [_photograph(*where) for where in BACKGROUND_PHOTOGRAPHS]
+    others += [
+        np.rint(_photograph(package, file) * np.array(tint)).astype(np.uint8)
+        for package, file, tint in GREY_PHOTOGRAPHS
     ]
-    names = [Path(file).stem for _, file in (*COLOR_PHOTOGRAPHS, *GREY_TEXTURES)]
-    backgrounds = Pictures(tuple(names), tuple(_encode_jpeg(each) for each in color + textures))
+    files = (
+        *COLOR_PHOTOGRAPHS,
+        *BACKGROUND_PHOTOGRAPHS,
+        *(where[:2] for where in GREY_PHOTOGRAPHS),
+    )
+    names = tuple(Path(file).stem for _, file in files)
+    backgrounds = Pictures(names, tuple(_encode_jpeg(each) for each in color + others))
     return _foregrounds(seed, color, cache_dir), backgrounds
 
 

@@ -186,7 +186,7 @@ class _Recorder:
     def _write(self, number: int, scalars: Mapping[str, float], examples: int) -> None:
         assert self._log is not None
         now = time.monotonic()
-        row: dict[str, float | int] = {"step": number, **scalars}
+        row: dict[str, float | int] = {"step": number, "loss": scalars["loss"], **scalars}
         # The update of step n was made with the schedule's value after n - 1 steps.
         row["learning_rate"] = float(np.asarray(self._schedule(number - 1)))
         if self._last is not None:
