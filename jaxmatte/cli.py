@@ -110,6 +110,41 @@ def predict(
     images.write_alpha(output, load(model).predict(pixels, codes))
 
 
+@app.command(
+    epilog="Example: jaxmatte pack crops.npz --root DIR --crops 4000 --crop-px 256, then on the "
+    "accelerator: python -m jaxmatte.main --config configs/gcam_spkd.py "
+    "--config.data.source=arrays --config.data.root=crops.npz"
+)
+def pack(
+    output: Annotated[Path, typer.Argument(help="The .npz file to write.")],
+    root: Annotated[
+        str,
+        typer.Option(
+            help="Folder with foreground/ (RGBA) and background/; without it mattes are drawn."
+        ),
+    ] = "",
+    crops: Annotated[int, typer.Option(help="How many crops to train on.")] = 2000,
+    held_out: Annotated[int, typer.Option(help="How many for validation, and for test.")] = 64,
+    crop_px: Annotated[int, typer.Option(help="Side of a crop, a multiple of 32.")] = 128,
+    seed: Annotated[int, typer.Option(help="Decides everything random.")] = 0,
+) -> None:
+    """Draw augmented crops into one file, for machines without TensorFlow.
+
+    Foregrounds and backgrounds of the three splits stay apart, as in training from a folder.
+    """
+    from jaxmatte.data.config import DataConfig
+    from jaxmatte.data.pack import pack as write
+    from jaxmatte.data.sources import CompositeSource, open_source
+
+    config = DataConfig(source="folder" if root else "embedded", root=root, crop_px=crop_px)
+    config.validate()
+    source = open_source(config, seed=seed)
+    assert isinstance(source, CompositeSource)
+    counts = {"train": crops, "validation": held_out, "test": held_out}
+    write(output, source, config, counts, seed=seed)
+    typer.echo(f"{output}: {crops} + {held_out} + {held_out} crops of {source.describe()}")
+
+
 def _check_output(output: Path, *inputs: Path) -> None:
     """Refuse before any work is done what could not be written, or would destroy an input."""
     from jaxmatte.matting import InputError

@@ -38,9 +38,7 @@ def main(arguments: Sequence[str]) -> None:
     """Validate the settings, then run the experiment in its workdir."""
     if len(arguments) > 1:
         raise InputError(f"{arguments[1]!r} is not a flag; settings are --config.SECTION.FIELD=...")
-    config = _CONFIG.value
-    if not isinstance(config, Experiment):
-        raise InputError("give --config FILE, for example --config configs/gcam_spkd.py")
+    config: Experiment = _CONFIG.value
     config.validate()
     runtime.start(_COORDINATOR.value, _PROCESSES.value, _PROCESS_INDEX.value)
     from jaxmatte.run import run
@@ -52,7 +50,34 @@ def parse_flags(arguments: Sequence[str]) -> list[str]:
     """Parse the command line; a setting that does not exist is named with the nearest that does."""
     app.define_help_flags()
     check_settings([part for part in arguments if part.startswith("--config.")])
-    return list(flags.FLAGS(list(arguments)))
+    try:
+        rest = flags.FLAGS(list(arguments))
+    except flags.IllegalFlagValueError as error:
+        # An input error inside get_config comes wrapped in the traceback of the config file.
+        _, found, message = str(error).partition(f"{InputError.__module__}.{InputError.__name__}: ")
+        raise InputError(message.strip()) if found else error from error
+    _check_config_file(_CONFIG.value, arguments)
+    return list(rest)
+
+
+def _check_config_file(config: object, arguments: Sequence[str]) -> None:
+    """Raise `InputError` where the file of settings is not given, not there or gives none."""
+    if isinstance(config, Experiment):
+        return
+    given = [
+        part.partition("=")[2] or following
+        for part, following in zip(arguments, [*arguments[1:], ""], strict=True)
+        if part in ("--config", "-config") or part.startswith(("--config=", "-config="))
+    ]
+    example = "for example --config configs/gcam_spkd.py"
+    if not given:
+        raise InputError(f"give a file of settings, {example}")
+    if not pathlib.Path(given[-1].partition(":")[0]).is_file():
+        raise InputError(f"--config {given[-1]}: there is no such file; give one, {example}")
+    raise InputError(
+        f"--config {given[-1]}: its get_config() returned {type(config).__name__}, not an "
+        "Experiment (see jaxmatte/train/config.py)"
+    )
 
 
 def check_settings(overrides: Sequence[str]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.experimental import multihost_utils
 
 from jaxmatte.distill.objective import Distillation, GroundTruth
 from jaxmatte.models import Spec, build
@@ -137,6 +138,8 @@ def _stage(
     )
     if jax.process_index() == 0:
         save_model(path, spec, jax.device_get(state.variables()), facts)
+    # The next stage of every process reads the file.
+    multihost_utils.sync_global_devices(f"{name} saved")
     return path
 
 
@@ -151,13 +154,14 @@ class _KeepBest:
 
     def __call__(self, state: TrainState) -> Mapping[str, float]:
         assert self.validate is not None
-        scores = self.validate(self.spec, state.variables())
+        variables = jax.device_get(state.variables())
+        scores = self.validate(self.spec, variables)
         score = next(iter(scores.values()))
         # The file knows the best so far, so that a resumed run does not forget it.
         best = float(load_model(self.path).facts["validation"]) if self.path.exists() else None
         if jax.process_index() == 0 and (best is None or score < best):
             facts = {**self.facts, "step": str(int(state.step)), "validation": repr(score)}
-            save_model(self.path, self.spec, jax.device_get(state.variables()), facts)
+            save_model(self.path, self.spec, variables, facts)
         return {f"validation_{name}": value for name, value in scores.items()}
 
 
