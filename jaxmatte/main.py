@@ -15,7 +15,9 @@ import inspect
 import pathlib
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
+import jax
 from absl import app, flags
 from ml_collections import config_flags
 
@@ -117,8 +119,22 @@ def entry() -> None:
     try:
         app.run(main, flags_parser=parse_flags)
     except (InputError, flags.Error) as error:
-        print(f"jaxmatte: error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _fail(str(error), code=2)
+    except KeyboardInterrupt:
+        _fail("interrupted; the same command goes on from the last checkpoint", code=130)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        _fail(
+            f"the device ran out of memory ({str(error).splitlines()[0]}); lower train.batch_size, "
+            "data.crop_px or train.attention_block, or set train.precision to bfloat16",
+            code=3,
+        )
+
+
+def _fail(message: str, *, code: int) -> NoReturn:
+    print(f"jaxmatte: error: {message}", file=sys.stderr)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

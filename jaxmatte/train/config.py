@@ -181,7 +181,7 @@ class Experiment:
         for section, width in (("teacher", self.teacher.width), ("student", self.student.width)):
             if not 0 < width <= 4:
                 raise InputError(f"{section}.width is {width}; it must be above 0 and at most 4")
-        if self.train.learning_rate <= 0:
+        if not 0 < self.train.learning_rate < math.inf:
             raise InputError(f"train.learning_rate is {self.train.learning_rate}; give above 0")
         if not (0 <= self.train.beta1 < 1 and 0 <= self.train.beta2 < 1):
             raise InputError(

@@ -1,6 +1,7 @@
 """The training loop: batches of NumPy arrays in, a trained state out. One loop for every stage."""
 
 import dataclasses
+import functools
 import logging
 import pathlib
 import time
@@ -123,7 +124,7 @@ def _run(
         saves = number % config.checkpoint_every == 0 or number == task.steps
         validates = bool(config.validate_every) and number % config.validate_every == 0
         if validates and validate is not None:
-            recorder.flush(validate(state))
+            recorder.flush(functools.partial(validate, state))
         if saves:
             # Nothing is saved before its loss is known to be a number.
             recorder.flush()
@@ -151,11 +152,12 @@ class _Recorder:
         self.flush()
         self._pending = (number, batch, result)
 
-    def flush(self, extra: Mapping[str, float] | None = None) -> None:
+    def flush(self, extra: Callable[[], Mapping[str, float]] | None = None) -> None:
         """Record the step that is held.
 
         Args:
-            extra: further values for its line.
+            extra: gives further values for its line; called once the step's own are known to be
+                numbers, so that a network that has none is neither scored nor kept.
 
         Raises:
             InputError: one of its values is not finite; step and term are named.
@@ -172,14 +174,13 @@ class _Recorder:
                 f"train.learning_rate ({self._config.learning_rate}) or set train.clip_norm "
                 f"({self._config.clip_norm}) lower"
             )
+        further = dict(extra()) if extra else {}
         self._bar.update()
         self._bar.set_postfix(loss=f"{scalars['loss']:.4f}", refresh=False)
         if self._log is None:
             return
-        if number % self._config.log_every == 0 or number == self._task.steps or extra:
-            self._write(
-                number, scalars | dict(extra or {}), len(batch["alpha"]) * jax.process_count()
-            )
+        if number % self._config.log_every == 0 or number == self._task.steps or further:
+            self._write(number, scalars | further, len(batch["alpha"]) * jax.process_count())
         if self._config.image_every and number % self._config.image_every == 0:
             self._log.write_pictures(number, _pictures(batch, result))
 

@@ -1,16 +1,24 @@
 """What a stage writes while it trains: `metrics.jsonl`, and TensorBoard scalars and pictures."""
 
+import contextlib
 import json
 import math
 import pathlib
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import tensorboardX
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto import event_pb2
 
 from jaxmatte.data.files import write_atomically
 from jaxmatte.matting import InputError
+
+
+# Seconds after which TensorBoard sees what was written.
+_FLUSH_SECONDS = 30
 
 
 class MetricsLog:
@@ -27,10 +35,9 @@ class MetricsLog:
         self.path = folder / "metrics.jsonl"
         kept = [row for row in read_metrics(self.path) if row["step"] <= start]
         write_atomically(self.path, "".join(f"{json.dumps(row)}\n" for row in kept).encode())
-        self._file = self.path.open("a", encoding="utf-8")
-        self._board = tensorboardX.SummaryWriter(
-            str(folder / "tensorboard"), purge_step=start + 1, flush_secs=30
-        )
+        with self._reporting():
+            self._file = self.path.open("a", encoding="utf-8")
+            self._board = _Board(folder / "tensorboard", purge_step=start + 1)
 
     def write(self, row: Mapping[str, float | int]) -> None:
         """Add one line; it is in the file when this returns.
@@ -38,17 +45,12 @@ class MetricsLog:
         Raises:
             InputError: the file cannot be written, a full disk say.
         """
-        try:
+        with self._reporting():
             self._file.write(json.dumps(row) + "\n")
             self._file.flush()
-        except OSError as error:
-            raise InputError(
-                f"{self.path}: cannot be written ({error.strerror}); make room and run the same "
-                "command again to go on from the last checkpoint"
-            ) from error
-        for name, value in row.items():
-            if name != "step":
-                self._board.add_scalar(name, value, int(row["step"]))
+            for name, value in row.items():
+                if name != "step":
+                    self._board.add(int(row["step"]), summary.scalar(name, value))
 
     def write_pictures(self, step: int, rows: list[dict[str, np.ndarray]]) -> None:
         """Show examples side by side in TensorBoard.
@@ -57,16 +59,64 @@ class MetricsLog:
             step: of the picture.
             rows: for each example its pictures by label, in order: RGB [h w 3] or grey [h w],
                 floating point in [0, 1], of one size.
+
+        Raises:
+            InputError: the file cannot be written, a full disk say.
         """
         strips = [np.concatenate([_as_rgb(part) for part in row.values()], axis=1) for row in rows]
         labels = " | ".join(rows[0])
         sheet = np.concatenate(strips, axis=0)
-        self._board.add_image(labels, sheet, step, dataformats="HWC")
+        with self._reporting():
+            self._board.add(step, summary.image(labels, sheet, dataformats="HWC"))
 
     def close(self) -> None:
         """Flush and close."""
-        self._file.close()
-        self._board.close()
+        # A line that could not be written was reported by then; closing tries it once more.
+        with contextlib.suppress(OSError):
+            self._file.close()
+        with contextlib.suppress(OSError):
+            self._board.close()
+
+    @contextlib.contextmanager
+    def _reporting(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise InputError(
+                f"{self.path}: it or the TensorBoard files beside it cannot be written "
+                f"({error.strerror}); make room and run the same command again to go on from the "
+                "last checkpoint"
+            ) from error
+
+
+class _Board:
+    """TensorBoard's file of events, written by the caller.
+
+    `tensorboardX.SummaryWriter` leaves the writing to a thread, which a full disk ends: training
+    would then wait for that thread for ever.
+    """
+
+    def __init__(self, folder: pathlib.Path, *, purge_step: int):
+        """Start a file; TensorBoard drops what earlier ones say of `purge_step` and later."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._events = EventsWriter(str(folder / "events"))
+        self._flushed = time.monotonic()
+        restart = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._write(purge_step, session_log=restart)
+
+    def add(self, step: int, content: Any) -> None:
+        """Add what `tensorboardX.summary` makes of a value."""
+        self._write(step, summary=content)
+        if time.monotonic() - self._flushed > _FLUSH_SECONDS:
+            self._events.flush()
+            self._flushed = time.monotonic()
+
+    def _write(self, step: int, **content: Any) -> None:
+        self._events.write_event(event_pb2.Event(wall_time=time.time(), step=step, **content))
+
+    def close(self) -> None:
+        """Flush and close."""
+        self._events.close()
 
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:

@@ -49,7 +49,7 @@ def test_same_seed_same_bytes_and_cache_agrees(tmp_path):
     assert first.contents == again.contents == drawn.contents
     assert first.names == again.names == drawn.names == ("glass_00", "glass_01", "smoke_00")
     assert first.contents != other.contents
-    assert len(backgrounds) == 10
+    assert len(backgrounds) == 16
     for index, name in enumerate(backgrounds.names):
         assert min(read_image(name, backgrounds.read(index)).shape[:2]) >= 300
     assert read_rgba("glass_00", first.contents[0]).shape[-1] == 4

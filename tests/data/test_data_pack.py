@@ -1,0 +1,55 @@
+"""Crops packed into a file for training without TensorFlow."""
+
+import numpy as np
+import pytest
+
+from jaxmatte.data.config import DataConfig
+from jaxmatte.data.pack import pack
+from jaxmatte.data.pipeline import evaluation_examples, training_batches
+from jaxmatte.data.sources import open_source
+from jaxmatte.matting import InputError, Trimap
+
+COUNTS = {"train": 5, "validation": 2, "test": 3}
+CONFIG = DataConfig(crop_px=32)
+
+
+@pytest.fixture(scope="module")
+def source():
+    return open_source(CONFIG, seed=3)
+
+
+@pytest.fixture(scope="module")
+def packed(source, tmp_path_factory):
+    path = tmp_path_factory.mktemp("pack") / "crops.npz"
+    pack(path, source, CONFIG, COUNTS, seed=3)
+    return path
+
+
+def test_the_file_holds_each_split(packed):
+    arrays = open_source(DataConfig(source="arrays", root=str(packed)), seed=0)
+    assert arrays.counts == COUNTS
+    examples = evaluation_examples(arrays, CONFIG, "test", seed=0)
+    assert [example.image.shape for example in examples] == [(32, 32, 3)] * 3
+    assert all((example.trimap == Trimap.UNKNOWN).any() for example in examples)
+
+
+def test_training_crops_are_those_of_the_source_in_8_bits(packed, source):
+    with np.load(packed) as arrays:
+        images, alphas = arrays["image"][:5], arrays["alpha"][:5]
+    batch = next(training_batches(source, CONFIG, seed=3, batch_size=5))
+    np.testing.assert_allclose(images / 255, batch["image"], atol=0.5 / 255 + 1e-6)
+    np.testing.assert_allclose(alphas / 255, batch["alpha"], atol=0.5 / 255 + 1e-6)
+
+
+def test_held_out_crops_are_not_training_crops(packed):
+    with np.load(packed) as arrays:
+        images = arrays["image"]
+    held_out, training = images[5:], images[:5]
+    for image in held_out:
+        assert (np.abs(training.astype(int) - image).mean(axis=(1, 2, 3)) > 2).all()
+
+
+def test_a_split_without_crops_is_refused(source, tmp_path):
+    with pytest.raises(InputError, match="at least one crop"):
+        pack(tmp_path / "x.npz", source, CONFIG, {**COUNTS, "test": 0}, seed=0)
+    assert not list(tmp_path.iterdir())
