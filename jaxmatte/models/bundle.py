@@ -13,6 +13,7 @@ import safetensors
 import safetensors.numpy
 
 from jaxmatte import trees
+from jaxmatte.data.files import write_atomically
 from jaxmatte.matting import InputError
 from jaxmatte.models import Spec
 from jaxmatte.models.cost import variable_shapes
@@ -49,12 +50,14 @@ def save_model(
     """Write a network to a safetensors file; it appears under its name only when complete.
 
     Args:
-        path: the file to write; its folder must exist.
+        path: the file to write; its folder is made where it does not exist.
         spec: the network's spec.
         variables: the collections `params`, `batch_stats` and possibly `spectral`.
         facts: text about the making of the network, kept in the metadata.
+
+    Raises:
+        InputError: the file cannot be written; one that was there stays.
     """
-    target = pathlib.Path(path)
     kept = {name: variables[name] for name in _COLLECTIONS if name in variables}
     tensors = {name: np.asarray(value) for name, value in trees.flatten(kept).items()}
     metadata = {
@@ -63,16 +66,7 @@ def save_model(
         "spec": json.dumps(dataclasses.asdict(spec)),
         "facts": json.dumps(dict(facts or {})),
     }
-    contents = safetensors.numpy.save(tensors, metadata)
-    temporary = target.with_name(target.name + ".partial")
-    try:
-        with temporary.open("wb") as file:
-            file.write(contents)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(pathlib.Path(path), safetensors.numpy.save(tensors, metadata))
 
 
 def load_model(path: str | os.PathLike[str]) -> Bundle:
@@ -100,11 +94,12 @@ def load_model(path: str | os.PathLike[str]) -> Bundle:
             "only files that jaxmatte wrote describe their own network"
         )
     spec = _read_spec(source, metadata)
-    variables = trees.unflatten(tensors)
-    _check_shapes(source, spec, variables)
-    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    _check_shapes(source, spec, tensors)
     return Bundle(
-        spec=spec, variables=variables, facts=_read_facts(source, metadata), digest=digest
+        spec=spec,
+        variables=trees.unflatten(tensors),
+        facts=_read_facts(source, metadata),
+        digest=hashlib.sha256(source.read_bytes()).hexdigest(),
     )
 
 
@@ -127,12 +122,18 @@ def _read_facts(source: pathlib.Path, metadata: Mapping[str, str]) -> dict[str, 
         raise InputError(f"{source}: the facts in its metadata are damaged: {error!r}") from error
 
 
-def _check_shapes(source: pathlib.Path, spec: Spec, variables: Mapping[str, Any]) -> None:
+def _check_shapes(source: pathlib.Path, spec: Spec, stored: Mapping[str, np.ndarray]) -> None:
     """Raise `InputError` at the first tensor that the spec does not call for in this shape."""
-    expected = trees.flatten(variable_shapes(spec))
-    if "spectral" not in variables:
-        expected = {name: leaf for name, leaf in expected.items() if "spectral" not in name}
-    stored = trees.flatten(variables)
+    try:
+        expected = trees.flatten(variable_shapes(spec))
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{source}: the spec in its metadata describes no network that can be built: {error}"
+        ) from error
+    if not any(name.startswith("spectral/") for name in stored):
+        expected = {
+            name: leaf for name, leaf in expected.items() if not name.startswith("spectral/")
+        }
     if odd := sorted(expected.keys() ^ stored.keys()):
         where = "lacks" if odd[0] in expected else "has more than its spec calls for:"
         raise InputError(f"{source}: {where} {odd[0]} ({len(odd)} tensors differ from its spec)")

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 Initializer = Callable[..., Array]
@@ -36,7 +37,7 @@ def torch_default_transposed(key: Array, shape: tuple[int, ...]) -> Array:
 def uniform(key: Array, shape: tuple[int, ...], bound: float) -> Array:
     """Uniform values in [-bound, bound), float32."""
 
-    def draw(words: np.ndarray) -> np.ndarray:
+    def draw(words: ArrayLike) -> np.ndarray:
         values = _generator(words).uniform(-bound, bound, shape)
         return values.astype(np.float32)
 
@@ -53,7 +54,7 @@ def singular_vectors(
     meaningless; some iterations at initialisation spare the first steps that noise.
     """
 
-    def iterate(words: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def iterate(words: ArrayLike, matrix: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         matrix = np.asarray(matrix)
         left = _generator(words).standard_normal(matrix.shape[0])
         right = np.zeros(matrix.shape[1])
@@ -68,5 +69,5 @@ def singular_vectors(
     return jax.pure_callback(iterate, shapes, jax.random.key_data(key), matrix)
 
 
-def _generator(words: np.ndarray) -> np.random.Generator:
+def _generator(words: ArrayLike) -> np.random.Generator:
     return np.random.default_rng([int(word) for word in np.asarray(words).ravel()])
