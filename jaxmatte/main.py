@@ -13,6 +13,7 @@ import dataclasses
 import difflib
 import inspect
 import pathlib
+import re
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -24,6 +25,9 @@ from ml_collections import config_flags
 from jaxmatte import runtime
 from jaxmatte.matting import InputError
 from jaxmatte.train.config import Experiment
+
+# One dash is as good as two, and `no` sets a switch to false.
+_OVERRIDE = re.compile(r"^--?(no)?config\.")
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "File with get_config(); FILE:paper is the published size."
@@ -51,7 +55,7 @@ def main(arguments: Sequence[str]) -> None:
 def parse_flags(arguments: Sequence[str]) -> list[str]:
     """Parse the command line; a setting that does not exist is named with the nearest that does."""
     app.define_help_flags()
-    check_settings([part for part in arguments if part.startswith("--config.")])
+    check_settings([part for part in arguments if _OVERRIDE.match(part)])
     try:
         rest = flags.FLAGS(list(arguments))
     except flags.IllegalFlagValueError as error:
@@ -85,7 +89,7 @@ def _check_config_file(config: object, arguments: Sequence[str]) -> None:
 def check_settings(overrides: Sequence[str]) -> None:
     """Raise `InputError` at the first `--config.a.b=value` that names no setting."""
     for override in overrides:
-        path = override.removeprefix("--config.").split("=", 1)[0]
+        path = _OVERRIDE.sub("", override).split("=", 1)[0]
         owner: type = Experiment
         known = "config"
         for part in path.split("."):

@@ -20,7 +20,7 @@ from jaxmatte.evaluate.predict import Matte, load
 from jaxmatte.evaluate.report import Curve, ModelRow, Panel, write_report
 from jaxmatte.evaluate.scoring import Scores, score
 from jaxmatte.models import Spec, build, cost
-from jaxmatte.train.config import Experiment
+from jaxmatte.train.config import EvaluateConfig, Experiment
 from jaxmatte.train.metrics_log import read_metrics
 from jaxmatte.train.sharding import make_layout
 from jaxmatte.train.stages import BEST, MODEL, Context, baseline_stage, student_stage, teacher_stage
@@ -101,7 +101,7 @@ def conclude(
 ) -> None:
     """Score the models on held-out data, unless that is done, and write scores and report."""
     report = workdir / REPORT
-    if report.exists() and (workdir / SCORES).exists():
+    if report.exists() and _scored_as(workdir / SCORES) == _as_json(experiment.evaluate):
         _LOG.info("all is done: %s, %s", models["student"], report)
         return
     sets = _test_sets(experiment, source)
@@ -117,7 +117,8 @@ def conclude(
         title: {name: dataclasses.asdict(result) for name, result in results.items()}
         for title, results in scores.items()
     }
-    write_atomically(workdir / SCORES, (json.dumps(contents, indent=2) + "\n").encode())
+    record = {"evaluate": _as_json(experiment.evaluate), "scores": contents}
+    write_atomically(workdir / SCORES, (json.dumps(record, indent=2) + "\n").encode())
     title = next(reversed(sets))
     write_report(
         report,
@@ -133,6 +134,19 @@ def conclude(
     _LOG.info("%s", _table(scores))
     _LOG.info("report: %s", report)
     _LOG.info("student: %s", models["student"])
+
+
+def _as_json(settings: EvaluateConfig) -> dict[str, Any]:
+    """Settings as they come back from a JSON file."""
+    return json.loads(json.dumps(dataclasses.asdict(settings)))
+
+
+def _scored_as(path: pathlib.Path) -> dict[str, Any] | None:
+    """The settings that existing scores were made with; None where there are none to be trusted."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["evaluate"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _with_best(models: Mapping[str, pathlib.Path]) -> dict[str, pathlib.Path]:

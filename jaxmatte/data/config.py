@@ -62,6 +62,10 @@ class DataConfig:
             )
         if self.crop_px <= 0 or self.crop_px % 32:
             raise InputError(f"data.crop_px is {self.crop_px}; it must be a multiple of 32")
+        if not all(isinstance(scale, int | float) for scale in self.crop_scales):
+            raise InputError(
+                f"data.crop_scales is {self.crop_scales}; give numbers, e.g. (1.0,2.0)"
+            )
         if not self.crop_scales or min(self.crop_scales) <= 0:
             raise InputError(f"data.crop_scales is {self.crop_scales}; give positive numbers")
         if len(self.unknown_px) != 2:

@@ -168,6 +168,8 @@ class Experiment:
 
     def validate(self) -> None:
         """Raise `InputError` naming the field, its value and what it may be."""
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"seed is {self.seed}; it must be at least 0 and below 2**32")
         self.data.validate()
         self.distill.objective()
         for name in self.distill.taps:

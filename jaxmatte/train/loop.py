@@ -145,7 +145,8 @@ class _Recorder:
             total=task.steps, initial=start, desc=task.name, unit="step", disable=not self._writes
         )
         self._pending: tuple[int, Batch, StepResult] | None = None
-        self._last: tuple[int, float] | None = None
+        # The speed of the first line counts compilation.
+        self._last = (start, time.monotonic())
 
     def hold(self, number: int, batch: Batch, result: StepResult) -> None:
         """Take a step's result, and record the one before."""
@@ -190,9 +191,8 @@ class _Recorder:
         row: dict[str, float | int] = {"step": number, "loss": scalars["loss"], **scalars}
         # The update of step n was made with the schedule's value after n - 1 steps.
         row["learning_rate"] = float(np.asarray(self._schedule(number - 1)))
-        if self._last is not None:
-            steps, seconds = number - self._last[0], now - self._last[1]
-            row["images_per_second"] = round(examples * steps / seconds, 3)
+        steps, seconds = number - self._last[0], now - self._last[1]
+        row["images_per_second"] = round(examples * steps / seconds, 3)
         self._last = (number, now)
         self._log.write(row)
 

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto import event_pb2
+from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore
 
 from jaxmatte.data.files import write_atomically
 from jaxmatte.matting import InputError
-
 
 # Seconds after which TensorBoard sees what was written.
 _FLUSH_SECONDS = 30
@@ -101,7 +100,7 @@ class _Board:
         folder.mkdir(parents=True, exist_ok=True)
         self._events = EventsWriter(str(folder / "events"))
         self._flushed = time.monotonic()
-        restart = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        restart = SessionLog(status=SessionLog.START)
         self._write(purge_step, session_log=restart)
 
     def add(self, step: int, content: Any) -> None:
@@ -112,7 +111,7 @@ class _Board:
             self._flushed = time.monotonic()
 
     def _write(self, step: int, **content: Any) -> None:
-        self._events.write_event(event_pb2.Event(wall_time=time.time(), step=step, **content))
+        self._events.write_event(Event(wall_time=time.time(), step=step, **content))
 
     def close(self) -> None:
         """Flush and close."""

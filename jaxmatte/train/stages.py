@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax.experimental import multihost_utils
 
 from jaxmatte.distill.objective import Distillation, GroundTruth
+from jaxmatte.matting import InputError
 from jaxmatte.models import Spec, build
 from jaxmatte.models.bundle import Bundle, load_model, save_model
 from jaxmatte.models.fold import fold_spectral_norm
@@ -112,7 +113,10 @@ def _stage(
     if path.exists():
         _LOG.info("%s: complete, %s", name, path)
         return path
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made ({error.strerror})") from error
     config, seed = context.experiment.train, context.experiment.seed
     bundle = None if teacher is None else load_model(teacher)
     task = Task(

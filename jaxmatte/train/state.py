@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
-from jaxtyping import Array, Int
 
 from jaxmatte.distill.objective import Distillation, GroundTruth
 
@@ -19,14 +18,16 @@ _PROBE_PX = 64
 class TrainState:
     """A position in a stage's training.
 
+    Its fields are not typed as arrays: trees of its shape also hold shapes and shardings.
+
     Attributes:
-        step: optimiser steps taken.
+        step: optimiser steps taken, an int32 scalar.
         params: `network`, and `adapters` from student to teacher widths, which never ship.
         collections: `batch_stats` and `spectral` of the network.
         opt_state: of the optimiser, over all of `params`.
     """
 
-    step: Int[Array, ""]
+    step: Any
     params: dict[str, Any]
     collections: dict[str, Any]
     opt_state: Any

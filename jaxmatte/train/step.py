@@ -90,7 +90,7 @@ def make_train_step(
             collections=collections,
             opt_state=opt_state,
         )
-        scalars = {"loss": loss, **terms, "gradient_norm": optax.global_norm(gradients)}
+        scalars = {"loss": loss, **terms, "gradient_norm": optax.tree.norm(gradients)}
         shown = None if guide is None else guide.alpha[:SHOWN]
         return new_state, StepResult(scalars=scalars, alpha=alpha[:SHOWN], guide_alpha=shown)
 

@@ -66,13 +66,14 @@ def settle(workdir: pathlib.Path, settings: Mapping[str, Any]) -> None:
     if path.exists():
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
-            before = _flat(stored)
-        except (ValueError, AttributeError) as error:
+            if not isinstance(stored, dict):
+                raise ValueError("not an object")
+        except ValueError as error:
             raise InputError(
                 f"{path}: not a readable record of settings; remove it if the run in {workdir} "
                 "was made with the settings of this command"
             ) from error
-        now = _flat(wanted)
+        before, now = _flat(stored), _flat(wanted)
         changed = [
             f"{name}: was {before.get(name, 'unset')}, now {now.get(name, 'unset')}"
             for name in sorted(before.keys() | now.keys())

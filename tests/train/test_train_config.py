@@ -1,0 +1,79 @@
+"""Every setting out of range is named with its value before anything starts."""
+
+import importlib.util
+import math
+import pathlib
+
+import pytest
+
+from jaxmatte.matting import InputError
+from jaxmatte.models.gcam import GcamSpec
+from jaxmatte.train.config import Experiment
+
+CONFIGS = sorted((pathlib.Path(__file__).parents[2] / "configs").glob("*.py"))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("teacher.steps", -1, "teacher.steps is -1; it must be at least 0"),
+        ("teacher.width", 0.0, "teacher.width is 0.0; it must be above 0"),
+        ("teacher.width", math.nan, "teacher.width is nan"),
+        ("student.width", 4.5, "student.width is 4.5; it must be above 0 and at most 4"),
+        ("distill.teacher_weight", 1.5, "1.5"),
+        ("distill.spatial_weight", -1.0, "SpatialSimilarity.weight is -1.0"),
+        ("distill.channel_weight", math.inf, "ChannelSimilarity.weight is inf"),
+        ("distill.taps", ("conv9",), "distill.taps names 'conv9'; GCAM has conv2, conv3"),
+        ("data.crop_px", 100, "data.crop_px is 100"),
+        ("train.steps", 0, "train.steps is 0; it must be at least 1"),
+        ("train.batch_size", 0, "train.batch_size is 0; it must be at least 1"),
+        ("train.learning_rate", 0.0, "train.learning_rate is 0.0; give above 0"),
+        ("train.learning_rate", math.nan, "train.learning_rate is nan; give above 0"),
+        ("train.learning_rate", math.inf, "train.learning_rate is inf; give above 0"),
+        ("train.warmup_steps", -1, "train.warmup_steps is -1"),
+        ("train.beta1", 1.0, r"train.beta1 1.0 .* must be in \[0, 1\)"),
+        ("train.beta2", -0.1, r"train.beta2 -0.1 must be in \[0, 1\)"),
+        ("train.clip_norm", -1.0, "train.clip_norm is -1.0; it must be at least 0"),
+        ("train.clip_value", math.nan, "train.clip_value is nan"),
+        ("train.precision", "float16", "train.precision is 'float16'; give .*bfloat16"),
+        ("train.attention_block", 0, "train.attention_block is 0"),
+        ("train.log_every", 0, "train.log_every is 0"),
+        ("train.image_every", -1, "train.image_every is -1"),
+        ("train.checkpoint_every", 0, "train.checkpoint_every is 0"),
+        ("train.keep_checkpoints", 0, "train.keep_checkpoints is 0"),
+        ("train.validate_every", -2, "train.validate_every is -2"),
+        ("evaluate.panels", -1, "evaluate.panels is -1"),
+        ("mesh.data", 0, "mesh.data is 0; give -1"),
+        ("mesh.data", -2, "mesh.data is -2; give -1"),
+    ],
+)
+def test_a_setting_out_of_range_is_named_with_its_value(path, value, message):
+    experiment = Experiment()
+    experiment.validate()
+    section, field = path.split(".")
+    assert hasattr(getattr(experiment, section), field)
+    setattr(getattr(experiment, section), field, value)
+    with pytest.raises(InputError, match=message):
+        experiment.validate()
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_generators_refuse_is_named(seed):
+    with pytest.raises(InputError, match=f"seed is {seed}; it must be at least 0 and below"):
+        Experiment(seed=seed).validate()
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_file_gives_sound_settings(path):
+    module_spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert module_spec is not None and module_spec.loader is not None
+    module = importlib.util.module_from_spec(module_spec)
+    module_spec.loader.exec_module(module)
+    module.get_config().validate()
+    with pytest.raises(InputError, match=f"{path.stem}.py:nonsense"):
+        module.get_config("nonsense")
+    paper = module.get_config("paper")
+    paper.validate()
+    assert paper.teacher_spec() == GcamSpec.teacher()
+    assert paper.student_spec() == GcamSpec.student()
+    assert paper.data.crop_px == 512
