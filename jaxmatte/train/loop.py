@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import logging
 import pathlib
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -142,7 +143,13 @@ class _Recorder:
         self._writes = jax.process_index() == 0
         self._log = MetricsLog(folder, start=start) if self._writes else None
         self._bar = tqdm(
-            total=task.steps, initial=start, desc=task.name, unit="step", disable=not self._writes
+            total=task.steps,
+            initial=start,
+            desc=task.name,
+            unit="step",
+            # A log file need not hold every step.
+            mininterval=0.1 if sys.stderr.isatty() else 10,
+            disable=not self._writes,
         )
         self._pending: tuple[int, Batch, StepResult] | None = None
         # The speed of the first line counts compilation.
