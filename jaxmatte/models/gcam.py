@@ -24,7 +24,7 @@ from jaxmatte.models.layers import (
     per_channel,
     relu,
 )
-from jaxmatte.models.resnet import DecoderStage, EncoderStage, StageSpec
+from jaxmatte.models.resnet import DecoderBlock, EncoderBlock, Stage, StageSpec
 
 TAPS = ("conv2", "conv3", "conv4", "conv5")
 
@@ -238,13 +238,13 @@ class Encoder(nn.Module):
         guidance = GuidanceHead(spec.guidance, name="guidance_head", **shared)(x[..., :3], train)
         unknown = x[:, ::8, ::8, 4]
 
-        quarter = EncoderStage(spec.encoder[0], name="layer1", **shared)(y, train)
-        eighth = EncoderStage(spec.encoder[1], name="layer2", **shared)(quarter, train)
+        quarter = Stage(EncoderBlock, spec.encoder[0], name="layer1", **shared)(y, train)
+        eighth = Stage(EncoderBlock, spec.encoder[1], name="layer2", **shared)(quarter, train)
         eighth = GuidedAttention(spec.queries[0], self.block, self.dtype, name="gca")(
             guidance, eighth, unknown, train
         )
-        sixteenth = EncoderStage(spec.encoder[2], name="layer3", **shared)(eighth, train)
-        bottleneck = EncoderStage(spec.encoder[3], name="layer_bottleneck", **shared)(
+        sixteenth = Stage(EncoderBlock, spec.encoder[2], name="layer3", **shared)(eighth, train)
+        bottleneck = Stage(EncoderBlock, spec.encoder[3], name="layer_bottleneck", **shared)(
             sixteenth, train
         )
         features = {
@@ -278,7 +278,7 @@ class Decoder(nn.Module):
         spec, shared = self.spec, {"spectral": self.spec.spectral_norm, "dtype": self.dtype}
 
         def stage(index: int, x: Array) -> Array:
-            layer = DecoderStage(spec.decoder[index - 1], name=f"layer{index}", **shared)
+            layer = Stage(DecoderBlock, spec.decoder[index - 1], name=f"layer{index}", **shared)
             return layer(x, train) + features[f"skip{6 - index}"]
 
         y = stage(2, stage(1, features["bottleneck"]))

@@ -45,7 +45,7 @@ class EncoderBlock(nn.Module):
 
     width: int
     hidden: int
-    halves: bool
+    resizes: bool
     spectral: bool
     dtype: Any = jnp.float32
 
@@ -62,12 +62,12 @@ class EncoderBlock(nn.Module):
                 name=name,
             )
 
-        y = conv(self.hidden, "conv1", stride=2 if self.halves else 1)(x, train)
+        y = conv(self.hidden, "conv1", stride=2 if self.resizes else 1)(x, train)
         y = relu(BatchNorm(name="bn1")(y, train))
         y = conv(self.width, "conv2")(y, train)
         # Zero: at the start every block is its shortcut.
         y = BatchNorm(initial_scale=0.0, name="bn2")(y, train)
-        if self.halves:
+        if self.resizes:
             x = conv(self.width, "downsample_conv", size=1)(mean_pool(x), train)
             x = BatchNorm(name="downsample_bn")(x, train)
         return relu(x + y)
@@ -78,30 +78,35 @@ class DecoderBlock(nn.Module):
 
     width: int
     hidden: int
-    doubles: bool
+    resizes: bool
     spectral: bool
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b _ _ o"]:
         shared: dict[str, Any] = {"spectral": self.spectral, "dtype": self.dtype}
-        if self.doubles:
+        if self.resizes:
             y = UpConv(self.hidden, name="conv1", **shared)(x, train)
         else:
             y = Conv(self.hidden, name="conv1", **shared)(x, train)
         y = leaky_relu(BatchNorm(name="bn1")(y, train))
         y = Conv(self.width, name="conv2", **shared)(y, train)
         y = BatchNorm(initial_scale=0.0, name="bn2")(y, train)
-        if self.doubles:
+        if self.resizes:
             x = upsample_nearest(x)
             x = Conv(self.width, size=1, padding=0, name="upsample_conv", **shared)(x, train)
             x = BatchNorm(name="upsample_bn")(x, train)
         return leaky_relu(x + y)
 
 
-class EncoderStage(nn.Module):
-    """A chain of `EncoderBlock`, of which the first may halve the size."""
+class Stage(nn.Module):
+    """A chain of blocks, of which the first may change the size.
 
+    Attributes:
+        block: `EncoderBlock` or `DecoderBlock`.
+    """
+
+    block: type[EncoderBlock] | type[DecoderBlock]
     spec: StageSpec
     spectral: bool
     dtype: Any = jnp.float32
@@ -109,25 +114,9 @@ class EncoderStage(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b _ _ o"]:
         for index, hidden in enumerate(self.spec.hidden):
-            halves = self.spec.resizes and index == 0
-            x = EncoderBlock(
-                self.spec.width, hidden, halves, self.spectral, self.dtype, name=f"block{index}"
-            )(x, train)
-        return x
-
-
-class DecoderStage(nn.Module):
-    """A chain of `DecoderBlock`, of which the first may double the size."""
-
-    spec: StageSpec
-    spectral: bool
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b _ _ o"]:
-        for index, hidden in enumerate(self.spec.hidden):
-            doubles = self.spec.resizes and index == 0
-            x = DecoderBlock(
-                self.spec.width, hidden, doubles, self.spectral, self.dtype, name=f"block{index}"
-            )(x, train)
+            resizes = self.spec.resizes and index == 0
+            name = f"block{index}"
+            x = self.block(self.spec.width, hidden, resizes, self.spectral, self.dtype, name=name)(
+                x, train
+            )
         return x

@@ -132,6 +132,6 @@ def test_a_model_that_cannot_be_written_is_named(context, tasks, monkeypatch):
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(stages, "save_model", full)
+    monkeypatch.setattr("jaxmatte.data.files.os.fsync", full)
     with pytest.raises(InputError, match=r"teacher/model.safetensors: .*\(No space left on dev"):
         stages.teacher_stage(context)
