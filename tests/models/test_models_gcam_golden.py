@@ -116,8 +116,8 @@ def test_training_gradients(network):
     assert np.median(relative) < 8.5e-4 * SIDES[network]
     sums = np.array([np.sum(gradients[name]) for name in names])
     sizes = np.array([gradients[name].size for name in names])
-    # The sum of n values is known to the error's length times the root of n; "2 %" is stated with one
-    # digit, and the original's error in one bias of the guidance head is 2.006 % by our float64 run.
+    # The sum of n values is known to the error's length times the root of n. "2 %" is stated with
+    # one digit: the original's error in a bias of the guidance head is 2.006 % by our float64 run.
     tolerance = 0.025 * kept["grad_l2"] * np.sqrt(sizes)
     assert (np.abs(sums - kept["grad_sum"]) < tolerance).all()
 
