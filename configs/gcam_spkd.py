@@ -30,7 +30,7 @@ def embedded() -> Experiment:
     """Everything small enough for a laptop."""
     return Experiment(
         name="gcam_spkd",
-        teacher=TeacherConfig(width=0.375),
+        teacher=TeacherConfig(width=0.375, steps=400),
         student=StudentConfig(width=0.1875),
         data=DataConfig(source="embedded", crop_px=96, channel_shuffle=0.5),
         train=TrainConfig(steps=300, batch_size=8, learning_rate=2e-3, warmup_steps=20),

@@ -11,7 +11,9 @@ overridden by --config.SECTION.FIELD=VALUE:
 
 import dataclasses
 import difflib
+import hashlib
 import inspect
+import json
 import pathlib
 import re
 import sys
@@ -25,6 +27,7 @@ from ml_collections import config_flags
 from jaxmatte import runtime
 from jaxmatte.matting import InputError
 from jaxmatte.train.config import Experiment
+from jaxmatte.train.workdir import decisive
 
 # One dash is as good as two, and `no` sets a switch to false.
 _OVERRIDE = re.compile(r"^--?(no)?config\.")
@@ -32,7 +35,11 @@ _OVERRIDE = re.compile(r"^--?(no)?config\.")
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "File with get_config(); FILE:paper is the published size."
 )
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; runs/<name> by default.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir",
+    None,
+    "Folder of the run; by default runs/<name>, with a hash where settings are overridden.",
+)
 _COORDINATOR = flags.DEFINE_string(
     "coordinator", None, "host:port of process 0, for several processes."
 )
@@ -49,7 +56,17 @@ def main(arguments: Sequence[str]) -> None:
     runtime.start(_COORDINATOR.value, _PROCESSES.value, _PROCESS_INDEX.value)
     from jaxmatte.run import run
 
-    run(config, pathlib.Path(_WORKDIR.value or f"runs/{config.name}"))
+    run(config, pathlib.Path(_WORKDIR.value) if _WORKDIR.value else default_workdir(config))
+
+
+def default_workdir(config: Experiment) -> pathlib.Path:
+    """runs/<name>; with settings other than the config file's a folder of their own beside it."""
+    changed = [part for part in sys.argv[1:] if _OVERRIDE.match(part)]
+    if not changed:
+        return pathlib.Path("runs", config.name)
+    settings = decisive(config.to_json()) | {"data.root": config.data.root}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    return pathlib.Path("runs", f"{config.name}-{digest[:8]}")
 
 
 def parse_flags(arguments: Sequence[str]) -> list[str]:

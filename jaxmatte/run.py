@@ -19,6 +19,7 @@ from jaxmatte.data.triples import read_triples
 from jaxmatte.evaluate.predict import Matte, load
 from jaxmatte.evaluate.report import Curve, ModelRow, Panel, write_report
 from jaxmatte.evaluate.scoring import Scores, score
+from jaxmatte.matting import InputError
 from jaxmatte.models import Spec, build, cost
 from jaxmatte.train.config import EvaluateConfig, Experiment
 from jaxmatte.train.metrics_log import read_metrics
@@ -46,15 +47,17 @@ def run(experiment: Experiment, workdir: pathlib.Path) -> None:
         _run(experiment, workdir)
         return
     with owned(workdir):
-        settle(workdir, experiment.to_json())
         _run(experiment, workdir)
 
 
 def _run(experiment: Experiment, workdir: pathlib.Path) -> None:
     layout = make_layout(experiment.mesh.data, experiment.train.batch_size)
     _LOG.info("%s: %d x %s", workdir, layout.mesh.size, jax.devices()[0].device_kind)
+    _check_benchmark(experiment.evaluate)
     source = open_source(experiment.data, seed=experiment.seed, cache_dir=workdir / "cache")
     _LOG.info("%s", source.describe())
+    if jax.process_index() == 0:
+        settle(workdir, {**experiment.to_json(), "data_sha256": source.fingerprint})
     context = Context(
         experiment=experiment,
         workdir=workdir,
@@ -69,6 +72,17 @@ def _run(experiment: Experiment, workdir: pathlib.Path) -> None:
     models["student"] = student_stage(context, models["teacher"])
     if jax.process_index() == 0:
         conclude(experiment, workdir, source, models)
+
+
+def _check_benchmark(evaluate: EvaluateConfig) -> None:
+    """Raise `InputError` before hours of training where the benchmark's folders are missing."""
+    for name in ("input", evaluate.trimap, "alpha") if evaluate.benchmark else ():
+        folder = pathlib.Path(evaluate.benchmark).expanduser() / name
+        if not folder.is_dir():
+            raise InputError(
+                f"evaluate.benchmark: there is no folder {folder}; a benchmark has input/, alpha/ "
+                f"and the trimaps that evaluate.trimap names ({evaluate.trimap}/)"
+            )
 
 
 def _batches(experiment: Experiment, source: Source, start_step: int) -> Any:
@@ -117,8 +131,6 @@ def conclude(
         title: {name: dataclasses.asdict(result) for name, result in results.items()}
         for title, results in scores.items()
     }
-    record = {"evaluate": _as_json(experiment.evaluate), "scores": contents}
-    write_atomically(workdir / SCORES, (json.dumps(record, indent=2) + "\n").encode())
     title = next(reversed(sets))
     write_report(
         report,
@@ -131,6 +143,9 @@ def conclude(
         curves=_curves(workdir),
         facts=_facts(experiment, source, scores),
     )
+    # Last: a run with scores is done.
+    record = {"evaluate": _as_json(experiment.evaluate), "scores": contents}
+    write_atomically(workdir / SCORES, (json.dumps(record, indent=2) + "\n").encode())
     _LOG.info("%s", _table(scores))
     _LOG.info("report: %s", report)
     _LOG.info("student: %s", models["student"])

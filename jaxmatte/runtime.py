@@ -51,6 +51,8 @@ def quieten() -> None:
     handler = _ProgressBarHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger.handlers = [handler]
+    # A damaged checkpoint is reported in one line; its storage would add thousands.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
     if not sys.warnoptions:
         warnings.simplefilter("ignore", DeprecationWarning)
 

@@ -8,6 +8,7 @@ import pytest
 
 from jaxmatte.main import check_settings
 from jaxmatte.matting import InputError
+from jaxmatte.train.config import Experiment
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -84,3 +85,25 @@ def test_help_lists_every_section_and_its_fields():
         "--workdir",
     ):
         assert expected in output
+
+
+def test_other_settings_get_a_workdir_of_their_own(monkeypatch):
+    from jaxmatte import main
+
+    def workdir(*overrides, **changes):
+        config = Experiment()
+        for name, value in changes.items():
+            setattr(config.train, name, value)
+        monkeypatch.setattr(sys, "argv", ["main", "--config=x.py", *overrides])
+        return str(main.default_workdir(config))
+
+    plain = workdir()
+    longer = workdir("--config.train.steps=7", steps=7)
+    assert plain == "runs/gcam_spkd"
+    assert longer.startswith("runs/gcam_spkd-")
+    assert longer == workdir("--config.train.steps=7", steps=7)
+    assert longer != workdir("--config.train.steps=8", steps=8)
+    # How often the log is written does not make it another run.
+    assert workdir("--config.train.log_every=2") == workdir(
+        "--config.train.log_every=3", log_every=3
+    )

@@ -33,7 +33,7 @@ class DataConfig:
         evaluation_side_px: longest side of validation and test composites.
         evaluation_composites: composites made of each held-out foreground, at most one with
             each held-out background.
-        workers: parallel map calls of the pipeline; -1 lets tf.data choose.
+        workers: parallel map calls of the pipeline; -1 takes one a core.
     """
 
     source: str = "embedded"
@@ -71,8 +71,11 @@ class DataConfig:
         if len(self.unknown_px) != 2:
             raise InputError(f"data.unknown_px is {self.unknown_px}; give (smallest, largest)")
         low, high = self.unknown_px
-        if not 1 <= low <= high:
-            raise InputError(f"data.unknown_px is {self.unknown_px}; give 1 <= smallest <= largest")
+        if not (isinstance(low, int) and isinstance(high, int) and 1 <= low <= high):
+            raise InputError(
+                f"data.unknown_px is {self.unknown_px}; give whole numbers, "
+                "1 <= smallest <= largest"
+            )
         if self.source == "arrays" and not self.root:
             raise InputError(
                 "data.source is 'arrays' but data.root is empty; give --config.data.root=FILE.npz"

@@ -3,6 +3,7 @@
 # TensorFlow's type stubs know neither indexing with `...` nor the operator %, nor all modules.
 # pyright: reportArgumentType=false, reportOperatorIssue=false, reportAttributeAccessIssue=false
 
+import os
 from collections.abc import Callable, Iterator
 from typing import cast
 
@@ -55,10 +56,15 @@ def composite_batches(
     dataset = tf.data.Dataset.range(start_step * share, tf.int64.max)
     dataset = dataset.map(
         tf.autograph.experimental.do_not_convert(lambda position: make(place(position))),
-        num_parallel_calls=tf.data.AUTOTUNE if config.workers == -1 else config.workers,
+        num_parallel_calls=os.cpu_count() if config.workers == -1 else config.workers,
         deterministic=True,
     )
     dataset = dataset.batch(share, drop_remainder=True).prefetch(PREFETCHED_BATCHES)
+    options = tf.data.Options()
+    # Nothing is left to tune, and the tuner's thread holds up the end of a stage for up to a minute
+    # where the cores are busy.
+    options.autotune.enabled = False
+    dataset = dataset.with_options(options)
     # Looked up here because a generator may be closed after its module is gone, at exit.
     failures = tf.errors.OpError
     try:

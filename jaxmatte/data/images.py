@@ -135,8 +135,8 @@ def check_trimap(trimap: np.ndarray, name: str, tolerant: bool = False) -> UInt8
             f"{name}: a trimap holds 0, 128 and 255 only, but {counts[foreign].sum()} of "
             f"{trimap.size} pixels have other values ({shown}{more}); the tolerant reading takes "
             f"0-{TOLERANT_BACKGROUND_MAX} as background, {TOLERANT_FOREGROUND_MIN}-255 as "
-            "foreground and the rest as unknown: ask for it (tolerant=True, --tolerant-trimap) or "
-            "mend the file"
+            "foreground and the rest as unknown: ask for it (--tolerant-trimap, or "
+            "evaluate.tolerant_trimap in a run) or mend the file"
         )
     codes = np.full_like(trimap, Trimap.UNKNOWN)
     codes[trimap <= TOLERANT_BACKGROUND_MAX] = Trimap.BACKGROUND

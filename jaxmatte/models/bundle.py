@@ -66,7 +66,15 @@ def save_model(
         "spec": json.dumps(dataclasses.asdict(spec)),
         "facts": json.dumps(dict(facts or {})),
     }
-    write_atomically(pathlib.Path(path), safetensors.numpy.save(tensors, metadata))
+    write_atomically(pathlib.Path(path), _in_order(safetensors.numpy.save(tensors, metadata)))
+
+
+def _in_order(contents: bytes) -> bytes:
+    """The same safetensors file with its header sorted: equal networks are equal files."""
+    length = int.from_bytes(contents[:8], "little")
+    header = json.dumps(json.loads(contents[8 : 8 + length]), sort_keys=True).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + contents[8 + length :]
 
 
 def load_model(path: str | os.PathLike[str]) -> Bundle:

@@ -18,6 +18,8 @@ _FREE = (
     "train.checkpoint_every",
     "train.keep_checkpoints",
     "train.attention_block",
+    # The data itself is compared, by its fingerprint.
+    "data.root",
     "data.workers",
     "mesh.",
     "evaluate.",
@@ -46,9 +48,12 @@ def owned(workdir: pathlib.Path) -> Iterator[None]:
                 f"--workdir {workdir}: another run, process {lock.read().strip() or 'unknown'}, is "
                 "using it; wait for its end or give another --workdir"
             ) from error
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+        try:
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
+        except OSError as error:
+            raise InputError(f"--workdir {workdir}: cannot be used ({error.strerror})") from error
         yield
 
 
@@ -73,11 +78,11 @@ def settle(workdir: pathlib.Path, settings: Mapping[str, Any]) -> None:
                 f"{path}: not a readable record of settings; remove it if the run in {workdir} "
                 "was made with the settings of this command"
             ) from error
-        before, now = _flat(stored), _flat(wanted)
+        before, now = decisive(stored), decisive(wanted)
         changed = [
             f"{name}: was {before.get(name, 'unset')}, now {now.get(name, 'unset')}"
             for name in sorted(before.keys() | now.keys())
-            if before.get(name) != now.get(name) and not name.startswith(_FREE)
+            if before.get(name) != now.get(name)
         ]
         if changed:
             raise InputError(
@@ -85,6 +90,12 @@ def settle(workdir: pathlib.Path, settings: Mapping[str, Any]) -> None:
                 "the settings it was started with:\n  " + "\n  ".join(changed)
             )
     write_atomically(path, (json.dumps(wanted, indent=2) + "\n").encode())
+
+
+def decisive(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those settings, by dotted name, that decide what a run computes."""
+    flat = _flat(settings)
+    return {name: value for name, value in flat.items() if not name.startswith(_FREE)}
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

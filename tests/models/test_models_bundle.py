@@ -237,3 +237,10 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, variables, monkeypat
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
     assert load_model(path).facts == {"step": "1"}
+
+
+def test_equal_networks_are_equal_files(tmp_path, variables):
+    facts = {str(number): "x" for number in range(20)}
+    for name in ("a", "b"):
+        save_model(tmp_path / name, SPEC, variables, facts)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()

@@ -120,3 +120,9 @@ def test_fields_that_only_one_version_knows_are_named(tmp_path):
         settle(tmp_path, settings())
     assert "retired: was 1, now unset" in str(caught.value)
     assert "train.validate_every: was unset, now 0" in str(caught.value)
+
+
+def test_other_data_in_the_same_folder_is_refused(tmp_path):
+    settle(tmp_path, settings() | {"data_sha256": "a"})
+    with pytest.raises(InputError, match="data_sha256: was a, now b"):
+        settle(tmp_path, settings() | {"data_sha256": "b"})
