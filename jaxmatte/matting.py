@@ -1,4 +1,4 @@
-"""The vocabulary of matting: compositing equation, trimap codes, predictions, input errors.
+"""The vocabulary of matting: trimap codes, predictions, input errors.
 
 Domains are stated here once. Images are RGB in [0, 1], sRGB order, NHWC; alpha is in [0, 1];
 a trimap holds the three codes of `Trimap` and nothing else.
@@ -10,10 +10,6 @@ from collections.abc import Mapping
 from flax import struct
 from jaxtyping import Array, Bool, Float, UInt8
 
-# Shapes at network edges are floats of any precision; these aliases keep signatures readable.
-Image = Float[Array, "*b h w 3"]
-Alpha = Float[Array, "*b h w"]
-TrimapCodes = UInt8[Array, "*b h w"]
 Taps = Mapping[str, Float[Array, "b _h _w _c"]]
 
 
@@ -40,15 +36,6 @@ class Prediction:
 
     alpha: Float[Array, "b h w"]
     taps: Taps
-
-
-def composite(
-    foreground: Float[Array, "*b h w 3"],
-    background: Float[Array, "*b h w 3"],
-    alpha: Float[Array, "*b h w"],
-) -> Float[Array, "*b h w 3"]:
-    """Blend by the compositing equation, alpha * foreground + (1 - alpha) * background."""
-    return background + alpha[..., None] * (foreground - background)
 
 
 def unknown_region(trimap: UInt8[Array, "*b h w"]) -> Bool[Array, "*b h w"]:
