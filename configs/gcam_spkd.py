@@ -18,12 +18,9 @@ from jaxmatte.train.config import (
 
 def get_config(size: str = "") -> Experiment:
     """The experiment; `size` is empty for the embedded one or `paper`."""
-    match size:
-        case "":
-            return embedded()
-        case "paper":
-            return paper()
-    raise InputError(f"configs/gcam_spkd.py:{size}: there is only `:paper`, or no argument")
+    if size not in ("", "paper"):
+        raise InputError(f"configs/gcam_spkd.py:{size}: only :paper, or nothing, may follow")
+    return paper() if size else embedded()
 
 
 def embedded() -> Experiment:

@@ -13,7 +13,16 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-NETWORKS = ("gcam-teacher", "gcam-student")
+from jaxmatte import cli_torch
+
+NETWORKS = (
+    "dim-teacher",
+    "dim-student",
+    "indexnet-teacher",
+    "indexnet-student",
+    "gcam-teacher",
+    "gcam-student",
+)
 
 _PROBE_PX = 224
 
@@ -42,6 +51,9 @@ app = typer.Typer(
     help="Small matting networks: look at them and use them. "
     "Training is `python -m jaxmatte.main --config configs/gcam_spkd.py`.",
 )
+
+
+cli_torch.register(app)
 
 
 @app.callback()
@@ -127,6 +139,14 @@ def pack(
     held_out: Annotated[int, typer.Option(help="How many for validation, and for test.")] = 64,
     crop_px: Annotated[int, typer.Option(help="Side of a crop, a multiple of 32.")] = 128,
     seed: Annotated[int, typer.Option(help="Decides everything random.")] = 0,
+    colors: Annotated[
+        bool,
+        typer.Option(
+            "--colors",
+            help="Keep foreground and background of each crop too, which training with the "
+            "composition loss (DIM, IndexNet) needs; more than doubles the file.",
+        ),
+    ] = False,
 ) -> None:
     """Draw augmented crops into one file, for machines without TensorFlow.
 
@@ -141,7 +161,7 @@ def pack(
     source = open_source(config, seed=seed)
     assert isinstance(source, CompositeSource)
     counts = {"train": crops, "validation": held_out, "test": held_out}
-    write(output, source, config, counts, seed=seed)
+    write(output, source, config, counts, seed=seed, colors=colors)
     typer.echo(f"{output}: {crops} + {held_out} + {held_out} crops of {source.describe()}")
 
 
@@ -185,14 +205,13 @@ def _describe(name: str) -> dict[str, Any]:
 
 def _published(name: str) -> tuple[Any, Any] | None:
     """Spec and teacher of a network of the papers, None for another name."""
-    from jaxmatte.models.gcam import GcamSpec
+    from jaxmatte.models import spec_class
 
-    match name:
-        case "gcam-teacher":
-            return GcamSpec.teacher(), None
-        case "gcam-student":
-            return GcamSpec.student(), GcamSpec.teacher()
-    return None
+    if name not in NETWORKS:
+        return None
+    network, role = name.split("-")
+    kind = spec_class(network)
+    return (kind.student(), kind.teacher()) if role == "student" else (kind.teacher(), None)
 
 
 def _open_model(path: str) -> Any:

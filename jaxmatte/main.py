@@ -53,6 +53,7 @@ def main(arguments: Sequence[str]) -> None:
         raise InputError(f"{arguments[1]!r} is not a flag; settings are --config.SECTION.FIELD=...")
     config: Experiment = _CONFIG.value
     config.validate()
+    runtime.keep_memory()
     runtime.start(_COORDINATOR.value, _PROCESSES.value, _PROCESS_INDEX.value)
     from jaxmatte.run import run
 

@@ -24,7 +24,15 @@ from jaxmatte.models import Spec, build, cost
 from jaxmatte.train.config import EvaluateConfig, Experiment
 from jaxmatte.train.metrics_log import read_metrics
 from jaxmatte.train.sharding import make_layout
-from jaxmatte.train.stages import BEST, MODEL, Context, baseline_stage, student_stage, teacher_stage
+from jaxmatte.train.stages import (
+    BEST,
+    MODEL,
+    Context,
+    baseline_stage,
+    encoder_digest,
+    student_stage,
+    teacher_stage,
+)
 from jaxmatte.train.workdir import owned, settle
 
 _LOG = logging.getLogger(__name__)
@@ -54,22 +62,27 @@ def _run(experiment: Experiment, workdir: pathlib.Path) -> None:
     layout = make_layout(experiment.mesh.data, experiment.train.batch_size)
     _LOG.info("%s: %d x %s", workdir, layout.mesh.size, jax.devices()[0].device_kind)
     _check_benchmark(experiment.evaluate)
+    encoder = encoder_digest(experiment, workdir)
     source = open_source(experiment.data, seed=experiment.seed, cache_dir=workdir / "cache")
     _LOG.info("%s", source.describe())
     if jax.process_index() == 0:
-        settle(workdir, {**experiment.to_json(), "data_sha256": source.fingerprint})
+        inputs = {"data_sha256": source.fingerprint}
+        inputs |= {"encoder_weights_sha256": encoder} if encoder else {}
+        settle(workdir, {**experiment.to_json(), **inputs})
     context = Context(
         experiment=experiment,
         workdir=workdir,
         layout=layout,
         open_batches=functools.partial(_batches, experiment, source),
         data={"data": source.describe(), "data_sha256": source.fingerprint},
+        encoder_sha256=encoder,
         validate=_validation(experiment, source) if experiment.train.validate_every else None,
     )
     models = {"teacher": teacher_stage(context)}
-    if experiment.student.baseline:
-        models["student without teacher"] = baseline_stage(context)
-    models["student"] = student_stage(context, models["teacher"])
+    if experiment.recipe == "distil":
+        if experiment.student.baseline:
+            models["student without teacher"] = baseline_stage(context)
+        models["student"] = student_stage(context, models["teacher"])
     if jax.process_index() == 0:
         conclude(experiment, workdir, source, models)
 
@@ -85,7 +98,7 @@ def _check_benchmark(evaluate: EvaluateConfig) -> None:
             )
 
 
-def _batches(experiment: Experiment, source: Source, start_step: int) -> Any:
+def _batches(experiment: Experiment, source: Source, start_step: int, colors: bool) -> Any:
     return training_batches(
         source,
         experiment.data,
@@ -94,6 +107,7 @@ def _batches(experiment: Experiment, source: Source, start_step: int) -> Any:
         start_step=start_step,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
+        colors=colors,
     )
 
 
@@ -116,7 +130,7 @@ def conclude(
     """Score the models on held-out data, unless that is done, and write scores and report."""
     report = workdir / REPORT
     if report.exists() and _scored_as(workdir / SCORES) == _as_json(experiment.evaluate):
-        _LOG.info("all is done: %s, %s", models["student"], report)
+        _LOG.info("all is done: %s, %s", list(models.values())[-1], report)
         return
     sets = _test_sets(experiment, source)
     files = _with_best(models)
@@ -148,7 +162,8 @@ def conclude(
     write_atomically(workdir / SCORES, (json.dumps(record, indent=2) + "\n").encode())
     _LOG.info("%s", _table(scores))
     _LOG.info("report: %s", report)
-    _LOG.info("student: %s", models["student"])
+    name, path = list(models.items())[-1]
+    _LOG.info("%s: %s", name, path)
 
 
 def _as_json(settings: EvaluateConfig) -> dict[str, Any]:
@@ -239,10 +254,14 @@ def _curves(workdir: pathlib.Path) -> list[Curve]:
 
 
 def _summary(experiment: Experiment, title: str, examples: Sequence[Example]) -> str:
+    student = "student" if experiment.recipe == "distil" else "teacher"
+    steps = experiment.train.steps
+    if student == "teacher":
+        steps = experiment.teacher.steps or steps
     return (
-        f"Scores on {title}, {len(examples)} images, in the unknown region. The student was "
-        f"trained for {experiment.train.steps} steps with seed {experiment.seed}; scores are those "
-        "of the last step unless a row says otherwise."
+        f"Scores on {title}, {len(examples)} images, in the unknown region. The {student} was "
+        f"trained for {steps} steps with seed {experiment.seed}; scores are those of the last step "
+        "unless a row says otherwise."
     )
 
 

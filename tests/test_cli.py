@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 import jaxmatte
 from jaxmatte.cli import NETWORKS, app
+from jaxmatte.models import spec_class
 from jaxmatte.models.bundle import save_model
 from jaxmatte.models.cost import variable_shapes
 from jaxmatte.models.gcam import GcamSpec
@@ -68,28 +69,35 @@ def predict_arguments(model, folder, *more, output="alpha.png", trimap="trimap.p
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters", "published", "widths"),
+    ("name", "parameters", "published", "stride", "widths"),
     [
-        ("gcam-teacher", 25_164_529, 25_269_144, (32, 64, 128, 256)),
-        ("gcam-student", 6_297_849, 6_394_224, (16, 32, 64, 128)),
+        ("dim-teacher", 25_582_595, 25_582_595, 4, (128, 256, 512, 512)),
+        ("dim-student", 4_877_283, 5_181_795, 4, (64, 128, 256, 256)),
+        ("indexnet-teacher", 5_953_515, 5_953_515, 4, (24, 32, 64, 160)),
+        ("indexnet-student", 3_486_127, 3_509_879, 4, (18, 24, 48, 120)),
+        ("gcam-teacher", 25_164_529, 25_269_144, 2, (32, 64, 128, 256)),
+        ("gcam-student", 6_297_849, 6_394_224, 2, (16, 32, 64, 128)),
     ],
 )
-def test_info_counts_the_published_networks(name, parameters, published, widths):
+def test_info_counts_the_published_networks(name, parameters, published, stride, widths):
     assert name in NETWORKS
     result = run("info", name, "--json")
     assert (result.exit_code, result.stderr) == (0, "")
     facts = json.loads(result.stdout)
-    assert (facts["name"], facts["network"]) == (name, "gcam")
+    network, role = name.split("-")
+    assert (facts["name"], facts["network"]) == (name, network)
     assert (facts["parameters"], facts["published_parameters"]) == (parameters, published)
-    assert isinstance(facts["macs_at_224"], int) and 1e9 < facts["macs_at_224"] < 1e10
-    assert facts["taps"] == {
-        tap: {"stride": stride, "channels": channels}
-        for tap, stride, channels in zip(
-            ("conv2", "conv3", "conv4", "conv5"), (2, 4, 8, 16), widths, strict=True
+    assert isinstance(facts["macs_at_224"], int) and 1e9 < facts["macs_at_224"] < 3e10
+    taps = {
+        tap: {"stride": stride << index, "channels": channels}
+        for index, (tap, channels) in enumerate(
+            zip(("conv2", "conv3", "conv4", "conv5"), widths, strict=True)
         )
     }
-    assert GcamSpec.from_json(facts["spec"]) == (
-        GcamSpec.teacher() if name == "gcam-teacher" else GcamSpec.student()
+    assert {tap: facts["taps"][tap] for tap in taps} == taps
+    kind = spec_class(network)
+    assert kind.from_json(facts["spec"]) == (
+        kind.teacher() if role == "teacher" else kind.student()
     )
 
 

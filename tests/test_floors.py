@@ -24,7 +24,7 @@ FLOORS = {
     "export": 5,
     "front": 6,
 }
-FRONT = ("", "__init__", "__main__", "main", "cli", "run", "runtime")
+FRONT = ("", "__init__", "__main__", "main", "cli", "cli_torch", "run", "runtime")
 
 
 def room(parts):

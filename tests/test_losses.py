@@ -1,4 +1,4 @@
-"""Alpha losses against the released codes' values and NumPy oracles."""
+"""Alpha and composition losses against the released codes' values and NumPy oracles."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmatte.losses import charbonnier, regression_l1
+from jaxmatte.losses import Composite, RegionSum, charbonnier, composition, regression_l1
 
 GOLDENS = Path(__file__).parent / "goldens" / "losses.npz"
 
@@ -124,3 +124,136 @@ def test_charbonnier_gradient_is_numerically_right():
     alpha, target, unknown = batch()
     function = jax.jit(lambda a: charbonnier(a, target, unknown, epsilon=0.1).mean())
     chex.assert_numerical_grads(function, (alpha,), order=1, atol=1e-3)
+
+
+def composite_of(seed=0):
+    """Alpha, unknown region, and an image with its layers, all different."""
+    rng = np.random.default_rng(seed)
+    alpha, target, unknown = batch(seed)
+    layers = [jnp.asarray(rng.random((*alpha.shape, 3), np.float32)) for _ in range(2)]
+    image = target[..., None] * layers[0] + (1 - target[..., None]) * layers[1]
+    return alpha, Composite(image=image, foreground=layers[0], background=layers[1]), unknown
+
+
+def golden_composite(golden):
+    """Alpha, target, unknown region and the composite of the released codes' inputs."""
+    foreground, background = (
+        jnp.asarray(np.moveaxis(golden[f"gca/{name}"], 1, -1)) for name in ("fg", "bg")
+    )
+    alpha, target, weight = (
+        jnp.asarray(golden[f"gca/{name}"][:, 0]) for name in ("logit", "target", "weight")
+    )
+    image = foreground * target[..., None] + background * (1 - target[..., None])
+    return alpha, target, weight == 1, Composite(image, foreground, background)
+
+
+def test_composition_is_the_released_gca_loss(golden):
+    alpha, _, unknown, composite = golden_composite(golden)
+    loss = composition(alpha, composite, unknown).mean()
+    np.testing.assert_allclose(loss, golden["gca/composition_l1"], rtol=1e-6)
+
+
+def as_released(sums, unknown, channels):
+    """The released IndexNet code adds its epsilon, 1e-6, for each value outside the region."""
+    outside = jnp.sum(~unknown, axis=(1, 2)) * channels * 1e-6
+    return sums.replace(total=sums.total + outside).mean_of_examples()
+
+
+def test_alpha_and_composition_are_the_released_indexnet_losses(golden):
+    alpha, target, unknown, composite = golden_composite(golden)
+    of_alpha = as_released(charbonnier(alpha, target, unknown), unknown, 1)
+    of_image = as_released(composition(alpha, composite, unknown), unknown, 3)
+    np.testing.assert_allclose(of_alpha, golden["indexnet/loss_alpha_only(wl=1)"], rtol=1e-6)
+    np.testing.assert_allclose(of_image, golden["indexnet/loss_composition_only(wl=0)"], rtol=1e-6)
+    both = (of_alpha + of_image) / 2
+    np.testing.assert_allclose(both, golden["indexnet/weighted_loss_wl0.5"], rtol=1e-6)
+
+
+def test_the_gradient_of_alpha_and_composition_is_the_released_one(golden):
+    alpha, target, unknown, composite = golden_composite(golden)
+
+    def loss(alpha):
+        of_alpha = charbonnier(alpha, target, unknown).mean_of_examples()
+        of_image = composition(alpha, composite, unknown).mean_of_examples()
+        return (of_alpha + of_image) / 2
+
+    expected = golden["indexnet/weighted_loss_grad"][:, 0]
+    np.testing.assert_allclose(jax.jit(jax.grad(loss))(alpha), expected, rtol=1e-5, atol=1e-9)
+
+
+def test_composition_matches_a_loop_over_colours():
+    alpha, composite, unknown = composite_of()
+    sums = composition(alpha, composite, unknown, epsilon=0.05)
+    for index in range(len(alpha)):
+        total = 0.0
+        for row, column in np.argwhere(np.asarray(unknown[index])):
+            at = (index, int(row), int(column))
+            for channel in range(3):
+                opacity, front, back, seen = (
+                    float(value)
+                    for value in (
+                        alpha[at],
+                        composite.foreground[(*at, channel)],
+                        composite.background[(*at, channel)],
+                        composite.image[(*at, channel)],
+                    )
+                )
+                total += np.hypot(opacity * front + (1 - opacity) * back - seen, 0.05)
+        np.testing.assert_allclose(sums.total[index], total, rtol=1e-5)
+    np.testing.assert_array_equal(sums.count, np.sum(unknown, axis=(1, 2)))
+
+
+def test_layers_of_one_colour_say_nothing_about_alpha():
+    alpha, composite, unknown = composite_of()
+    same = composite.replace(image=composite.background, foreground=composite.background)
+    value, gradient = jax.value_and_grad(
+        lambda a: composition(a, same, unknown, epsilon=1e-3).mean()
+    )(alpha)
+    np.testing.assert_allclose(value, 3e-3, rtol=1e-5)
+    np.testing.assert_allclose(gradient, 0, atol=1e-9)
+
+
+def test_composition_does_not_read_known_pixels():
+    alpha, composite, unknown = composite_of()
+    value = composition(alpha, composite, unknown).mean()
+    spoilt = jax.tree.map(lambda layer: jnp.where(unknown[..., None], layer, jnp.nan), composite)
+    np.testing.assert_array_equal(composition(alpha, spoilt, unknown).mean(), value)
+
+
+def test_composition_compares_low_precision_in_float32():
+    alpha, composite, unknown = composite_of()
+    low = alpha.astype(jnp.bfloat16)
+    sums = composition(low, composite, unknown)
+    assert sums.total.dtype == sums.count.dtype == jnp.float32
+    expected = composition(low.astype(jnp.float32), composite, unknown)
+    np.testing.assert_array_equal(sums.total, expected.total)
+
+
+def test_composition_gradient_is_numerically_right():
+    alpha, composite, unknown = composite_of()
+    function = jax.jit(lambda a: composition(a, composite, unknown, epsilon=0.1).mean_of_examples())
+    chex.assert_numerical_grads(function, (alpha,), order=1, atol=1e-3)
+
+
+def test_each_example_weighs_the_same_in_its_mean():
+    sums = RegionSum(total=jnp.array([6.0, 1.0]), count=jnp.array([3.0, 10.0]))
+    np.testing.assert_allclose(sums.mean_of_examples(), (2.0 + 0.1) / 2, rtol=1e-6)
+    np.testing.assert_allclose(sums.mean(), 7 / 13, rtol=1e-6)
+
+
+def test_an_example_without_unknown_pixels_is_left_out_of_the_mean():
+    alpha, target, unknown = batch()
+    with_empty = charbonnier(alpha, target, unknown)
+    without = charbonnier(alpha[:2], target[:2], unknown[:2])
+    assert with_empty.count[2] == 0
+    np.testing.assert_array_equal(with_empty.mean_of_examples(), without.mean_of_examples())
+
+
+def test_no_unknown_pixel_in_any_example_is_zero_with_zero_gradient():
+    alpha, target, _ = batch()
+    nowhere = jnp.zeros(alpha.shape, bool)
+    value, gradient = jax.value_and_grad(
+        lambda a: charbonnier(a, target, nowhere).mean_of_examples()
+    )(alpha)
+    assert value == 0
+    assert not np.any(gradient)

@@ -53,7 +53,7 @@ def test_settings_that_exist_pass():
         (["--config", "configs/gcam_spkd.py", "--config.train.steps=abc"], "steps=abc"),
         (["--config", "configs/gcam_spkd.py", "stray"], "'stray' is not a flag"),
         (["--config", "configs/gcam_spkd.py", "--confg.seed=1"], "Unknown command line flag"),
-        (["--config", "configs/gcam_spkd.py:huge"], "configs/gcam_spkd.py:huge: there is only"),
+        (["--config", "configs/gcam_spkd.py:huge"], "configs/gcam_spkd.py:huge: only :paper"),
         (["--config", "missing.py"], "--config missing.py: there is no such file"),
         ([], "give a file of settings"),
         (

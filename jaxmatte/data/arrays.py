@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxmatte.data.config import DataConfig
+from jaxmatte.data.config import COLORS, DataConfig
 from jaxmatte.data.examples import Example
 from jaxmatte.data.files import replacing
 from jaxmatte.data.images import check_trimap
@@ -20,6 +20,10 @@ from jaxmatte.matting import InputError
 STRIDE = 32
 
 KEYS = ("image", "trimap", "alpha", "split")
+
+# Largest distance of an image from its layers' composite, of 255: rounding all of them to 8 bits
+# moves it by up to 1.5, and other tools truncate.
+COMPOSITE_LEVELS = 3.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -33,6 +37,7 @@ class ArraySource:
         trimap: uint8 [n h w] of trimap codes.
         alpha: uint8 or float32 [n h w].
         indices: for each split which of the n crops belong to it, in their order.
+        colors: `foreground` and `background`, uint8 [n h w 3], or nothing.
     """
 
     name: str
@@ -41,6 +46,7 @@ class ArraySource:
     trimap: np.ndarray
     alpha: np.ndarray
     indices: Mapping[str, np.ndarray]
+    colors: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -56,7 +62,8 @@ class ArraySource:
         """One line for the log."""
         height, width = self.trimap.shape[1:]
         parts = ", ".join(f"{name} {count}" for name, count in self.counts.items())
-        return f"{self.name}: crops of {width}x{height} pixels: {parts}"
+        colors = " with colours" if self.colors else ""
+        return f"{self.name}: crops{colors} of {width}x{height} pixels: {parts}"
 
 
 def write_arrays(
@@ -65,6 +72,9 @@ def write_arrays(
     trimap: np.ndarray,
     alpha: np.ndarray,
     split: Sequence[str],
+    *,
+    foreground: np.ndarray | None = None,
+    background: np.ndarray | None = None,
 ) -> None:
     """Write crops for `open_arrays`, whole or not at all.
 
@@ -74,11 +84,17 @@ def write_arrays(
         trimap: uint8 [n h w] of trimap codes.
         alpha: uint8, or float32 in [0, 1], [n h w].
         split: for each crop "train", "validation" or "test".
+        foreground: uint8 [n h w 3], what each image was made of, for losses that need it; given
+            with `background` or not at all.
+        background: uint8 [n h w 3].
 
     Raises:
         InputError: the arrays do not fit together, or the file cannot be written.
     """
     arrays = {"image": image, "trimap": trimap, "alpha": alpha, "split": np.array(split, np.str_)}
+    for name, values in zip(COLORS, (foreground, background), strict=True):
+        if values is not None:
+            arrays[name] = values
     _check(arrays, str(path))
     with replacing(Path(path)) as file:
         np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
@@ -101,7 +117,8 @@ def open_arrays(path: Path) -> ArraySource:
         raise InputError(f"{path}: cannot be read as .npz ({error}); write it anew") from error
     _check(arrays, str(path))
     digest = hashlib.sha256()
-    for key in KEYS:
+    colors = {name: arrays[name] for name in COLORS if name in arrays}
+    for key in (*KEYS, *colors):
         digest.update(f"{key}{arrays[key].dtype}{arrays[key].shape}".encode())
         digest.update(np.ascontiguousarray(arrays[key]).tobytes())
     return ArraySource(
@@ -111,6 +128,7 @@ def open_arrays(path: Path) -> ArraySource:
         arrays["trimap"],
         arrays["alpha"],
         {name: np.flatnonzero(arrays["split"] == name) for name in SPLITS},
+        colors,
     )
 
 
@@ -123,6 +141,7 @@ def array_batches(
     start_step: int,
     process_index: int,
     process_count: int,
+    colors: bool,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Endless batches; see `jaxmatte.data.pipeline.training_batches`."""
     train = source.indices["train"]
@@ -137,6 +156,9 @@ def array_batches(
             "trimap": source.trimap[order],
             "alpha": _unit_alpha(source.alpha[order]),
         }
+        if colors:
+            for name, values in source.colors.items():
+                batch[name] = values[order].astype(np.float32) / 255
         if config.flip:
             for row, (_, mirrored) in enumerate(chosen):
                 if mirrored:
@@ -203,6 +225,8 @@ def _check(arrays: Mapping[str, np.ndarray], path: str) -> None:
     if alpha.dtype == np.float32 and not (alpha.min() >= 0 and alpha.max() <= 1):
         raise InputError(f"{path}: alpha must be in [0, 1], is {alpha.min()} to {alpha.max()}")
     _check_split(split, len(image), path)
+    if any(name in arrays for name in COLORS):
+        _check_colors(arrays, path)
 
 
 def _check_split(split: np.ndarray, count: int, path: str) -> None:
@@ -216,3 +240,26 @@ def _check_split(split: np.ndarray, count: int, path: str) -> None:
     empty = [name for name in SPLITS if not (split == name).any()]
     if empty:
         raise InputError(f"{path}: no crop belongs to {empty}; each split needs at least one")
+
+
+def _check_colors(arrays: Mapping[str, np.ndarray], path: str) -> None:
+    """Raise `InputError` unless each image is what its layers make with its alpha."""
+    image = arrays["image"]
+    for name in COLORS:
+        if name not in arrays:
+            raise InputError(f"{path}: lacks {name}; give {' and '.join(COLORS)}, or neither")
+        if arrays[name].shape != image.shape or arrays[name].dtype != np.uint8:
+            raise InputError(
+                f"{path}: {name} must be uint8 {list(image.shape)} like image, "
+                f"is {arrays[name].dtype} {list(arrays[name].shape)}"
+            )
+    # One crop at a time: all of them in float would need several times the file's memory.
+    for index, alpha in enumerate(arrays["alpha"]):
+        foreground, background = (arrays[name][index].astype(np.float32) for name in COLORS)
+        composite = background + _unit_alpha(alpha)[..., None] * (foreground - background)
+        distance = float(np.abs(composite - image[index]).max())
+        if distance > COMPOSITE_LEVELS:
+            raise InputError(
+                f"{path}: crop {index} is not alpha * foreground + (1 - alpha) * background: "
+                f"image differs by {distance:.0f} of 255, more than {COMPOSITE_LEVELS:.0f}"
+            )

@@ -7,6 +7,9 @@ from jaxmatte.matting import InputError
 
 SOURCES = ("embedded", "folder", "arrays")
 
+# What a batch holds besides image, trimap and alpha where colours are asked for.
+COLORS = ("foreground", "background")
+
 
 @dataclasses.dataclass(kw_only=True)
 class DataConfig:

@@ -25,7 +25,7 @@ from jaxmatte.data.composite import (
     pixel_in_crop,
     window_around,
 )
-from jaxmatte.data.config import DataConfig
+from jaxmatte.data.config import COLORS, DataConfig
 from jaxmatte.data.host_tensorflow import tf
 from jaxmatte.data.pictures import Pictures
 from jaxmatte.data.sources import CompositeSource
@@ -33,6 +33,9 @@ from jaxmatte.data.trimap_graph import trimap_graph
 from jaxmatte.matting import InputError
 
 PREFETCHED_BATCHES = 2
+
+# Half of float32's resolution at 1: a foreground of less opacity changes no pixel.
+FAINTEST = 2.0**-25
 
 
 def composite_batches(
@@ -44,6 +47,7 @@ def composite_batches(
     start_step: int,
     process_index: int,
     process_count: int,
+    colors: bool,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Endless batches; see `jaxmatte.data.pipeline.training_batches`."""
     share = batch_size // process_count
@@ -52,7 +56,7 @@ def composite_batches(
         """Index in the sequence of all processes, of an example of this process."""
         return position // share * batch_size + process_index * share + position % share
 
-    make = make_example(source, config, seed=seed)
+    make = make_example(source, config, seed=seed, colors=colors)
     dataset = tf.data.Dataset.range(start_step * share, tf.int64.max)
     dataset = dataset.map(
         tf.autograph.experimental.do_not_convert(lambda position: make(place(position))),
@@ -78,7 +82,7 @@ def composite_batches(
 
 
 def make_example(
-    source: CompositeSource, config: DataConfig, *, seed: int
+    source: CompositeSource, config: DataConfig, *, seed: int, colors: bool
 ) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     """Return the graph function from the index of an example, int64, to the example."""
     foregrounds = _Contents(source.foregrounds["train"])
@@ -105,7 +109,9 @@ def make_example(
             crop_px=config.crop_px,
         )
         pixel = pixel_in_crop(anchor, corner=corner, scale=scale, crop_px=config.crop_px)
-        return _finish(foreground, background, pixel, random, config)
+        example = _finish(foreground, background, pixel, random, config)
+        kept = ("image", "trimap", "alpha", *(COLORS if colors else ()))
+        return {name: example[name] for name in kept}
 
     return make
 
@@ -161,7 +167,33 @@ def _finish(
     )
     # With color = alpha * F this is the compositing equation, free of a division by alpha.
     image = color + (1 - alpha) * background
-    return {"image": image, "trimap": trimap, "alpha": alpha[..., 0]}
+    return {
+        "image": image,
+        "trimap": trimap,
+        "alpha": alpha[..., 0],
+        "foreground": straight_color(color, alpha),
+        "background": background,
+    }
+
+
+def straight_color(premultiplied: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
+    """Divide a foreground's colours by its alpha, so that alpha times the result is what was given.
+
+    Where nothing of the foreground is seen its colour is not known: transparent pixels of files
+    hold anything. There it is the mean colour of what is seen, weighted with alpha, for a
+    composition loss that asks what the image would be with more of the foreground.
+
+    Args:
+        premultiplied: float32 [h w 3] in [0, alpha].
+        alpha: float32 [h w 1] in [0, 1].
+
+    Returns:
+        float32 [h w 3] in [0, 1].
+    """
+    mean = tf.math.divide_no_nan(tf.reduce_sum(premultiplied, [0, 1]), tf.reduce_sum(alpha))
+    seen = premultiplied / tf.maximum(alpha, FAINTEST)
+    # Rounding can carry a quotient, or a mean, past 1.
+    return tf.minimum(tf.where(alpha >= FAINTEST, seen, mean), 1.0)
 
 
 def shuffled(index: tf.Tensor, count: int, *, seed: int) -> tf.Tensor:

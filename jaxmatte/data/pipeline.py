@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from jaxmatte.data.arrays import ArraySource, array_batches, array_examples
-from jaxmatte.data.config import DataConfig
+from jaxmatte.data.config import COLORS, DataConfig
 from jaxmatte.data.examples import Example
 from jaxmatte.data.pictures import SPLITS
 from jaxmatte.data.sources import Source
@@ -26,6 +26,7 @@ def training_batches(
     start_step: int = 0,
     process_index: int = 0,
     process_count: int = 1,
+    colors: bool = False,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Batches of crops from step `start_step` on, without end.
 
@@ -40,13 +41,17 @@ def training_batches(
         start_step: first step.
         process_index: which share, from 0.
         process_count: number of shares.
+        colors: yield also the layers that each image was made of.
 
     Yields:
         `image` float32 [b h w 3] in [0, 1], `trimap` uint8 [b h w] of trimap codes and `alpha`
-        float32 [b h w] in [0, 1], b being `batch_size / process_count`.
+        float32 [b h w] in [0, 1], b being `batch_size / process_count`; with `colors` also
+        `foreground` and `background`, float32 [b h w 3] in [0, 1]: image = alpha * foreground +
+        (1 - alpha) * background, up to the 8 bits of the file where the source is one of crops.
 
     Raises:
-        InputError: the batch cannot be shared evenly, or a file has become unreadable.
+        InputError: the batch cannot be shared evenly, a file of crops holds no colours, or a file
+            has become unreadable.
     """
     if batch_size < 1 or batch_size % process_count:
         raise InputError(
@@ -56,6 +61,11 @@ def training_batches(
     if not 0 <= process_index < process_count:
         raise InputError(f"process_index is {process_index}; it must be in 0..{process_count - 1}")
     if isinstance(source, ArraySource):
+        if colors and not source.colors:
+            raise InputError(
+                f"{source.name}: holds no {' and '.join(COLORS)}, which the composition loss needs;"
+                " write the file anew with `jaxmatte pack FILE.npz --colors`"
+            )
         batches = array_batches
     else:
         from jaxmatte.data.crops import composite_batches as batches
@@ -67,6 +77,7 @@ def training_batches(
         start_step=start_step,
         process_index=process_index,
         process_count=process_count,
+        colors=colors,
     )
 
 

@@ -7,6 +7,7 @@ from jaxmatte.distill.objective import (
     GroundTruth,
     Objective,
     SpatialSimilarity,
+    Target,
 )
 from jaxmatte.distill.similarity import channel_similarity, spatial_similarity
 
@@ -17,6 +18,7 @@ __all__ = [
     "GroundTruth",
     "Objective",
     "SpatialSimilarity",
+    "Target",
     "channel_similarity",
     "spatial_similarity",
 ]

@@ -1,24 +1,47 @@
 """What a training stage minimises: the ground truth alone, or ground truth and teacher (SPKD).
 
 An objective is a frozen, hashable value that is called inside the jitted step:
-`loss, terms = objective(adapter_params, prediction, guide, alpha, unknown)`.
+`loss, terms = objective(adapter_params, prediction, guide, target)`.
 """
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 from jaxtyping import Array, Bool, Float, Key
 
 from jaxmatte.distill import adapters
 from jaxmatte.distill.adapters import AdapterParams, TapShapes
 from jaxmatte.distill.similarity import channel_similarity, spatial_similarity
-from jaxmatte.losses import AlphaLoss, charbonnier, regression_l1
+from jaxmatte.losses import (
+    AlphaLoss,
+    Composite,
+    RegionSum,
+    charbonnier,
+    composition,
+    regression_l1,
+)
 from jaxmatte.matting import InputError, Prediction
 
 Terms = dict[str, Float[Array, ""]]
+
+
+@struct.dataclass
+class Target:
+    """What is known of the examples of a batch.
+
+    Attributes:
+        alpha: ground truth in [0, 1].
+        unknown: region of the trimap in which alpha counts.
+        composite: the images with the layers they were made of; None where no loss needs them.
+    """
+
+    alpha: Float[Array, "b h w"]
+    unknown: Bool[Array, "b h w"]
+    composite: Composite | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,13 +97,32 @@ class AlphaImitation:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GroundTruth:
-    """The alpha loss against the ground truth: a teacher, or a student without distillation.
+    """The losses against the ground truth: a teacher, or a student without distillation.
+
+    L = (1 - w) La + w Lc, alpha loss and composition loss. GCA trains with the defaults; Deep Image
+    Matting and IndexNet with `charbonnier` and w = 0.5, IndexNet with the mean of its examples.
 
     Attributes:
         alpha_loss: error of an alpha, summed over the unknown region.
+        composition_weight: w in [0, 1], share of the composition loss; 0 leaves it out.
+        reduce: which mean of the summed errors: `RegionSum.mean` or `RegionSum.mean_of_examples`.
     """
 
     alpha_loss: AlphaLoss = regression_l1
+    composition_weight: float = 0.0
+    reduce: Callable[[RegionSum], Float[Array, ""]] = RegionSum.mean
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.composition_weight <= 1:
+            raise InputError(
+                f"GroundTruth.composition_weight is {self.composition_weight}; give a number from "
+                "0 (alpha loss only) to 1 (composition loss only)"
+            )
+
+    @property
+    def needs_colors(self) -> bool:
+        """Whether targets must hold the layers that the images were made of."""
+        return self.composition_weight > 0
 
     def init_adapters(
         self, key: Key[Array, ""], student: TapShapes, teacher: TapShapes | None = None
@@ -93,12 +135,28 @@ class GroundTruth:
         adapter_params: AdapterParams,
         prediction: Prediction,
         guide: Prediction | None,
-        alpha: Float[Array, "b h w"],
-        unknown: Bool[Array, "b h w"],
+        target: Target,
     ) -> tuple[Float[Array, ""], Terms]:
-        """The loss and its only term, `alpha`; adapters and guide are not read."""
-        loss = self.alpha_loss(prediction.alpha, alpha, unknown).mean()
-        return loss, {"alpha": loss}
+        """The loss and its terms, each before its weight; adapters and guide are not read.
+
+        Returns:
+            The loss and the terms `alpha` and, where it has a weight, `composition`.
+
+        Raises:
+            InputError: the composition loss has a weight, and the target holds no layers.
+        """
+        alpha = self.reduce(self.alpha_loss(prediction.alpha, target.alpha, target.unknown))
+        if not self.needs_colors:
+            return alpha, {"alpha": alpha}
+        if target.composite is None:
+            raise InputError(
+                f"GroundTruth.composition_weight is {self.composition_weight}, but the batches "
+                "hold no `foreground` and `background`; open them with training_batches(..., "
+                "colors=True), or give weight 0"
+            )
+        composed = self.reduce(composition(prediction.alpha, target.composite, target.unknown))
+        share = self.composition_weight
+        return (1 - share) * alpha + share * composed, {"alpha": alpha, "composition": composed}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -121,6 +179,11 @@ class Distillation:
     spatial: SpatialSimilarity = SpatialSimilarity()
     channel: ChannelSimilarity = ChannelSimilarity()
     alpha_loss: AlphaLoss = charbonnier
+
+    @property
+    def needs_colors(self) -> bool:
+        """False: SPKD compares alphas and taps, no composited images."""
+        return False
 
     def check(self, student: TapShapes, teacher: TapShapes) -> None:
         """Compare shapes from `jax.eval_shape`, before anything is compiled.
@@ -148,8 +211,7 @@ class Distillation:
         adapter_params: AdapterParams,
         prediction: Prediction,
         guide: Prediction,
-        alpha: Float[Array, "b h w"],
-        unknown: Bool[Array, "b h w"],
+        target: Target,
     ) -> tuple[Float[Array, ""], Terms]:
         """Return the loss and its terms, each before its weight.
 
@@ -157,15 +219,14 @@ class Distillation:
             adapter_params: from `init_adapters`.
             prediction: of the student.
             guide: prediction of the teacher for the same inputs.
-            alpha: ground truth in [0, 1].
-            unknown: region of the trimap in which alpha counts.
+            target: ground truth, and where it counts.
 
         Returns:
             The loss and the terms `alpha`, `alpha_teacher`, `spatial/<tap>` and `channel/<tap>`.
         """
         guide = jax.lax.stop_gradient(guide)
-        truth = self.alpha_loss(prediction.alpha, alpha, unknown).mean()
-        imitated = self.alpha_loss(prediction.alpha, guide.alpha, unknown).mean()
+        truth = self.alpha_loss(prediction.alpha, target.alpha, target.unknown).mean()
+        imitated = self.alpha_loss(prediction.alpha, guide.alpha, target.unknown).mean()
         spatial = {
             f"spatial/{name}": jnp.mean(spatial_similarity(prediction.taps[name], guide.taps[name]))
             for name in self.spatial.active_taps

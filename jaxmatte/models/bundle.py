@@ -15,9 +15,8 @@ import safetensors.numpy
 from jaxmatte import trees
 from jaxmatte.data.files import write_atomically
 from jaxmatte.matting import InputError
-from jaxmatte.models import Spec
+from jaxmatte.models import NETWORKS, Spec, spec_class
 from jaxmatte.models.cost import variable_shapes
-from jaxmatte.models.gcam import GcamSpec
 
 FORMAT = "jaxmatte-model-1"
 
@@ -59,7 +58,8 @@ def save_model(
         InputError: the file cannot be written; one that was there stays.
     """
     kept = {name: variables[name] for name in _COLLECTIONS if name in variables}
-    tensors = {name: np.asarray(value) for name, value in trees.flatten(kept).items()}
+    # The writer copies memory as it lies, whatever the strides.
+    tensors = {name: np.asarray(value, order="C") for name, value in trees.flatten(kept).items()}
     metadata = {
         "format": FORMAT,
         "network": spec.network,
@@ -94,12 +94,14 @@ def load_model(path: str | os.PathLike[str]) -> Bundle:
             tensors = {name: file.get_tensor(name) for name in names}
     except safetensors.SafetensorError as error:
         raise InputError(
-            f"{source}: not a readable safetensors file ({error}); copy it again"
+            f"{source}: not a readable safetensors file ({error}); copy it again, or make a model "
+            "of a PyTorch checkpoint by `jaxmatte import`"
         ) from error
     if metadata.get("format") != FORMAT:
         raise InputError(
             f"{source}: its metadata says format {metadata.get('format')!r}, not {FORMAT!r}; "
-            "only files that jaxmatte wrote describe their own network"
+            "only files that jaxmatte wrote describe their own network; `jaxmatte import` makes a "
+            "model of a PyTorch checkpoint"
         )
     spec = _read_spec(source, metadata)
     _check_shapes(source, spec, tensors)
@@ -112,11 +114,14 @@ def load_model(path: str | os.PathLike[str]) -> Bundle:
 
 
 def _read_spec(source: pathlib.Path, metadata: Mapping[str, str]) -> Spec:
-    match metadata.get("network"):
-        case GcamSpec.network:
-            kind = GcamSpec
-        case other:
-            raise InputError(f"{source}: holds a network {other!r}; this version knows 'gcam'")
+    network = metadata.get("network")
+    try:
+        kind = spec_class(str(network))
+    except KeyError:
+        known = ", ".join(NETWORKS)
+        raise InputError(
+            f"{source}: holds a network {network!r}; this version knows {known}"
+        ) from None
     try:
         return kind.from_json(json.loads(metadata["spec"]))
     except (KeyError, TypeError, ValueError) as error:

@@ -13,7 +13,7 @@ from jaxmatte.models import Spec, build
 
 # Functions that appear in a trace under their own name, and what the published convention counts
 # for each element they return.
-_COST_PER_ELEMENT = {"scale_and_shift": 2, "relu": 1, "leaky_relu": 1, "add_bias": 1}
+_COST_PER_ELEMENT = {"scale_and_shift": 2, "relu": 1, "relu6": 1, "leaky_relu": 1, "add_bias": 1}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,6 +97,8 @@ def _count_equation(equation: Any) -> int:
         return _COST_PER_ELEMENT[function] * _size(equation.outvars[0])
     if function == "up_convolve":
         return _count_up_convolution(equation)
+    if function == "depthwise_convolve":
+        return _count_depthwise_convolution(equation)
     inner = sum(_count(jaxpr) for jaxpr in _inner_jaxprs(equation))
     return inner * equation.params["length"] if name == "scan" else inner
 
@@ -118,6 +120,11 @@ def _count_up_convolution(equation: Any) -> int:
     # Counted as a transposed convolution: each input pixel meets the whole kernel once.
     image, kernel = (variable.aval.shape for variable in equation.invars)
     return math.prod(image[:3]) * math.prod(kernel)
+
+
+def _count_depthwise_convolution(equation: Any) -> int:
+    height, width, *_ = equation.invars[1].aval.shape
+    return _size(equation.outvars[0]) * height * width
 
 
 def _count_product(equation: Any) -> int:

@@ -19,6 +19,7 @@ from jaxmatte.models.layers import (
     BatchNorm,
     Conv,
     UpConv,
+    imagenet_colors,
     leaky_relu,
     pad_reflect,
     per_channel,
@@ -27,9 +28,6 @@ from jaxmatte.models.layers import (
 from jaxmatte.models.resnet import DecoderBlock, EncoderBlock, Stage, StageSpec
 
 TAPS = ("conv2", "conv3", "conv4", "conv5")
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 
 _ENCODER_BLOCKS = (3, 4, 4, 2)
 _DECODER_BLOCKS = (2, 3, 3, 2)
@@ -65,6 +63,7 @@ class GcamSpec:
     network = "gcam"
     stride = 32
     taps = TAPS
+    decoder_taps = ()
 
     def __post_init__(self) -> None:
         for name, count in _COUNTS.items():
@@ -107,14 +106,14 @@ class GcamSpec:
         )
 
     @classmethod
-    def teacher(cls) -> "GcamSpec":
-        """The published network, 25,164,529 parameters."""
-        return cls.scaled(1.0)
+    def teacher(cls, width: float = 1.0) -> "GcamSpec":
+        """The published network, 25,164,529 parameters at width 1."""
+        return cls.scaled(width)
 
     @classmethod
-    def student(cls) -> "GcamSpec":
+    def student(cls, width: float = 0.5) -> "GcamSpec":
         """The student of the SPKD paper: half of the channels, 6,297,849 parameters."""
-        return cls.scaled(0.5)
+        return cls.scaled(width)
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "GcamSpec":
@@ -326,11 +325,9 @@ class Gcam(nn.Module):
         height, width = image.shape[1:3]
         if height % self.spec.stride or width % self.spec.stride:
             raise ValueError(f"image is {height}x{width}; both must be multiples of 32")
-        mean, deviation = jnp.array(IMAGENET_MEAN), jnp.array(IMAGENET_DEVIATION)
-        normalised = (image - per_channel(mean)) / per_channel(deviation)
         codes = jnp.array([Trimap.BACKGROUND, Trimap.UNKNOWN, Trimap.FOREGROUND], jnp.uint8)
         one_hot = (trimap[..., None] == per_channel(codes)).astype(jnp.float32)
-        return self.from_inputs(jnp.concatenate([normalised, one_hot], axis=-1), train)
+        return self.from_inputs(jnp.concatenate([imagenet_colors(image), one_hot], axis=-1), train)
 
     @nn.compact
     def from_inputs(self, inputs: Float[Array, "b h w 6"], train: bool = False) -> Prediction:

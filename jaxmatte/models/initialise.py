@@ -34,6 +34,17 @@ def torch_default_transposed(key: Array, shape: tuple[int, ...]) -> Array:
     return uniform(key, shape, (shape[0] * shape[1] * shape[3]) ** -0.5)
 
 
+def normal_fan_out(key: Array, shape: tuple[int, ...]) -> Array:
+    """Normal, variance 2 / (window x output channels): how MobileNetV2 and IndexNet start."""
+    deviation = (2 / (shape[0] * shape[1] * shape[3])) ** 0.5
+
+    def draw(words: ArrayLike) -> np.ndarray:
+        return (deviation * _generator(words).standard_normal(shape)).astype(np.float32)
+
+    result = jax.ShapeDtypeStruct(shape, jnp.float32)
+    return jax.pure_callback(draw, result, jax.random.key_data(key))
+
+
 def uniform(key: Array, shape: tuple[int, ...], bound: float) -> Array:
     """Uniform values in [-bound, bound), float32."""
 

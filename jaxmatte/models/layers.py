@@ -10,8 +10,9 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float, Shaped, UInt8
 
+from jaxmatte.models.convolution import convolve
 from jaxmatte.models.initialise import (
     Initializer,
     singular_vectors,
@@ -20,7 +21,24 @@ from jaxmatte.models.initialise import (
     xavier,
 )
 
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+
 _TINY = 1e-12
+
+
+def imagenet_colors(image: Float[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
+    """Normalise RGB in [0, 1] by the mean and deviation of ImageNet's pixels."""
+    mean, deviation = jnp.array(IMAGENET_MEAN), jnp.array(IMAGENET_DEVIATION)
+    return (image - per_channel(mean)) / per_channel(deviation)
+
+
+def imagenet_and_trimap(
+    image: Float[Array, "b h w 3"], trimap: UInt8[Array, "b h w"]
+) -> Float[Array, "b h w 4"]:
+    """The input of DIM and IndexNet: normalised colours, and the trimap as 0, 128/255 and 1."""
+    code = trimap[..., None].astype(jnp.float32) / 255
+    return jnp.concatenate([imagenet_colors(image), code], axis=-1)
 
 
 def unit(vector: Float[Array, " n"]) -> Float[Array, " n"]:
@@ -105,14 +123,8 @@ class Conv(nn.Module):
         kernel = stored_kernel(self, self.initializer, shape)
         if self.spectral:
             kernel = spectral_kernel(self, kernel, rows=3, train=train)
-        pad = (self.padding, self.padding)
-        y = jax.lax.conv_general_dilated(
-            x.astype(self.dtype),
-            kernel.astype(self.dtype),
-            window_strides=(self.stride, self.stride),
-            padding=(pad, pad),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        y = convolve(x, kernel, stride=self.stride, padding=self.padding)
         if not self.bias:
             return y
         # PyTorch's default: the bound of a kernel of this window and input.

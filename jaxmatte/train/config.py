@@ -12,11 +12,29 @@ from jaxmatte.distill.objective import (
     GroundTruth,
     SpatialSimilarity,
 )
-from jaxmatte.losses import charbonnier
+from jaxmatte.losses import RegionSum, charbonnier, regression_l1
 from jaxmatte.matting import InputError
-from jaxmatte.models.gcam import TAPS, GcamSpec
+from jaxmatte.models import NETWORKS, Spec, spec_class
 
 PRECISIONS = ("float32", "bfloat16")
+RECIPES = ("distil", "teacher")
+DECAYS = ("cosine", "steps", "constant")
+LOSSES = ("gcam", "dim", "indexnet", "spkd")
+
+
+@dataclasses.dataclass(kw_only=True)
+class ModelConfig:
+    """The kind of network that teacher and student are.
+
+    Attributes:
+        network: `dim`, `indexnet` or `gcam`.
+        encoder_weights: file of ImageNet weights in torchvision's naming that the teacher's encoder
+            starts from: VGG16 for `dim`, MobileNetV2 for `indexnet`, ResNet-34 for `gcam`. Empty
+            starts from random weights. The teacher must have width 1.
+    """
+
+    network: str = "gcam"
+    encoder_weights: str = ""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -24,15 +42,39 @@ class TeacherConfig:
     """The network that is imitated.
 
     Attributes:
-        width: its channels as a multiple of the published GCAM's.
+        width: its channels as a multiple of the published teacher's.
         weights: a `model.safetensors` to use as it is; empty trains a teacher first. Its own spec
             counts then, and `width` does not.
         steps: steps of its training; 0 takes `train.steps`.
+        learning_rate: of its training; 0 takes `train.learning_rate`.
+        loss: what it is trained with: `gcam`, the absolute error (Li and Lu); `dim`, half the
+            smooth absolute error of alpha and half that of the composite (Xu et al.); `indexnet`,
+            the same averaged image by image (Lu et al.); `spkd`, the smooth absolute error of alpha
+            alone, as the code of SPKD has it.
     """
 
     width: float = 1.0
     weights: str = ""
     steps: int = 0
+    learning_rate: float = 0.0
+    loss: str = "gcam"
+
+    def objective(self) -> GroundTruth:
+        """The loss of its training."""
+        match self.loss:
+            case "gcam":
+                return GroundTruth(alpha_loss=regression_l1)
+            case "dim":
+                return GroundTruth(alpha_loss=charbonnier, composition_weight=0.5)
+            case "indexnet":
+                return GroundTruth(
+                    alpha_loss=charbonnier,
+                    composition_weight=0.5,
+                    reduce=RegionSum.mean_of_examples,
+                )
+            case "spkd":
+                return GroundTruth(alpha_loss=charbonnier)
+        raise InputError(f"teacher.loss is {self.loss!r}; give one of {', '.join(LOSSES)}")
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -40,7 +82,8 @@ class StudentConfig:
     """The small network.
 
     Attributes:
-        width: its channels as a multiple of the published GCAM's.
+        width: its channels as a multiple of the published teacher's. The publication took 0.5 for
+            `dim` and `gcam` and 0.75 for `indexnet`; a student of `dim` also has fewer layers.
         baseline: train also a student of the same width, from the same weights and on the same
             batches, without its teacher, and report it beside the others.
     """
@@ -63,7 +106,7 @@ class DistillConfig:
     teacher_weight: float = 0.5
     spatial_weight: float = 1.0
     channel_weight: float = 1.0
-    taps: tuple[str, ...] = TAPS
+    taps: tuple[str, ...] = ("conv2", "conv3", "conv4", "conv5")
 
     def objective(self) -> Distillation:
         """The loss that these settings describe."""
@@ -86,7 +129,12 @@ class TrainConfig:
         steps: optimiser steps of a stage.
         batch_size: examples a step, over all devices and processes.
         learning_rate: peak of the schedule.
-        warmup_steps: steps of linear growth to the peak; a cosine to zero follows.
+        warmup_steps: steps of linear growth to the peak.
+        decay: what follows: `cosine`, to zero at the last step; `steps`, a tenth from each of
+            `decay_at` on; or `constant`.
+        decay_at: shares of all steps at which `steps` decays.
+        encoder_rate: learning rate of the layers that `model.encoder_weights` fills, as a multiple
+            of the others'; counts where such weights are given.
         beta1, beta2: Adam's decay rates.
         clip_norm: gradients longer than this are shortened to it; 0 does not.
         clip_value: gradients are clipped to +-this, value by value; 0 does not.
@@ -105,6 +153,9 @@ class TrainConfig:
     batch_size: int = 8
     learning_rate: float = 1e-3
     warmup_steps: int = 20
+    decay: str = "cosine"
+    decay_at: tuple[float, ...] = (2 / 3, 13 / 15)
+    encoder_rate: float = 1.0
     beta1: float = 0.5
     beta2: float = 0.999
     clip_norm: float = 1.0
@@ -154,10 +205,14 @@ class Experiment:
     Attributes:
         name: of the experiment; names its default workdir.
         seed: decides initial weights, data order and augmentation.
+        recipe: `distil` trains a teacher and distils a student from it; `teacher` ends with the
+            teacher.
     """
 
     name: str = "gcam_spkd"
     seed: int = 0
+    recipe: str = "distil"
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     teacher: TeacherConfig = dataclasses.field(default_factory=TeacherConfig)
     student: StudentConfig = dataclasses.field(default_factory=StudentConfig)
     distill: DistillConfig = dataclasses.field(default_factory=DistillConfig)
@@ -171,10 +226,26 @@ class Experiment:
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed is {self.seed}; it must be at least 0 and below 2**32")
         self.data.validate()
+        self._validate_choices()
+        self.teacher.objective()
         self.distill.objective()
+        kind = spec_class(self.model.network)
+        published = kind.taps + kind.decoder_taps
         for name in self.distill.taps:
-            if name not in TAPS:
-                raise InputError(f"distill.taps names {name!r}; GCAM has {', '.join(TAPS)}")
+            if name not in published:
+                raise InputError(
+                    f"distill.taps names {name!r}; {self.model.network} has {', '.join(published)}"
+                )
+        if self.model.encoder_weights and self.teacher.weights:
+            raise InputError(
+                f"model.encoder_weights is {self.model.encoder_weights} and teacher.weights is "
+                f"{self.teacher.weights}: a finished teacher starts from nothing; give one of them"
+            )
+        if self.model.encoder_weights and self.teacher.width != 1:
+            raise InputError(
+                f"model.encoder_weights needs the published widths, but teacher.width is "
+                f"{self.teacher.width}; give --config.teacher.width=1"
+            )
         for path, low in _LOWEST.items():
             section, field = path.split(".")
             value = getattr(getattr(self, section), field)
@@ -190,18 +261,30 @@ class Experiment:
                 f"train.beta1 {self.train.beta1} and train.beta2 {self.train.beta2} "
                 "must be in [0, 1)"
             )
-        if self.train.precision not in PRECISIONS:
-            raise InputError(f"train.precision is {self.train.precision!r}; give {PRECISIONS}")
+        if not all(0 < share < 1 for share in self.train.decay_at):
+            raise InputError(
+                f"train.decay_at is {self.train.decay_at}; give shares between 0 and 1"
+            )
         if self.mesh.data == 0 or self.mesh.data < -1:
             raise InputError(f"mesh.data is {self.mesh.data}; give -1 for all devices, or a number")
 
-    def teacher_spec(self) -> GcamSpec:
-        """The teacher to train."""
-        return GcamSpec.scaled(self.teacher.width)
+    def _validate_choices(self) -> None:
+        for path, value, choices in (
+            ("recipe", self.recipe, RECIPES),
+            ("model.network", self.model.network, NETWORKS),
+            ("train.decay", self.train.decay, DECAYS),
+            ("train.precision", self.train.precision, PRECISIONS),
+        ):
+            if value not in choices:
+                raise InputError(f"{path} is {value!r}; give one of {', '.join(choices)}")
 
-    def student_spec(self) -> GcamSpec:
+    def teacher_spec(self) -> Spec:
+        """The teacher to train."""
+        return spec_class(self.model.network).teacher(self.teacher.width)
+
+    def student_spec(self) -> Spec:
         """The student to train."""
-        return GcamSpec.scaled(self.student.width)
+        return spec_class(self.model.network).student(self.student.width)
 
     def to_json(self) -> dict[str, Any]:
         """All settings as plain values."""
@@ -210,9 +293,11 @@ class Experiment:
 
 _LOWEST = {
     "teacher.steps": 0,
+    "teacher.learning_rate": 0,
     "train.steps": 1,
     "train.batch_size": 1,
     "train.warmup_steps": 0,
+    "train.encoder_rate": 0,
     "train.clip_norm": 0,
     "train.clip_value": 0,
     "train.attention_block": 1,

@@ -21,12 +21,15 @@ from jaxmatte.train.config import TrainConfig
 from jaxmatte.train.metrics_log import MetricsLog, find_non_finite
 from jaxmatte.train.optimizer import build_optimizer, learning_rate_schedule
 from jaxmatte.train.sharding import Layout
-from jaxmatte.train.state import TrainState, create_state
+from jaxmatte.train.state import Start, TrainState, create_state
 from jaxmatte.train.step import Step, StepResult, make_train_step
 
 _LOG = logging.getLogger(__name__)
 
 Batch = Mapping[str, np.ndarray]
+
+# `create_state` splits the key in two, which are its branches 0 and 1.
+_DROPOUT = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,6 +44,7 @@ class Task:
         teacher_variables: of the teacher.
         steps: optimiser steps.
         identity: what a checkpoint must have been made of to be resumed.
+        start: changes the network's drawn variables before the first step.
     """
 
     name: str
@@ -50,6 +54,7 @@ class Task:
     identity: dict[str, Any]
     teacher: nn.Module | None = None
     teacher_variables: Any = dataclasses.field(default_factory=dict)
+    start: Start | None = None
 
 
 def train(
@@ -67,8 +72,9 @@ def train(
     Args:
         task: what to train.
         open_batches: gives the batches from a step on: dictionaries of `image` float32 [b h w 3] in
-            [0, 1], `trimap` uint8 [b h w] and `alpha` float32 [b h w].
-        key: decides the initial weights.
+            [0, 1], `trimap` uint8 [b h w] and `alpha` float32 [b h w]; where the objective needs
+            colours also of `foreground` and `background`, float32 [b h w 3] in [0, 1].
+        key: decides the initial weights, and what dropout drops.
         config: optimiser, precision, logging.
         layout: the devices.
         folder: of the stage; receives checkpoints, metrics and TensorBoard files.
@@ -82,13 +88,21 @@ def train(
         folder / "checkpoints", keep=config.keep_checkpoints, identity=task.identity
     )
     state = layout.replicate(
-        create_state(key, task.network, task.teacher, task.objective, optimizer)
+        create_state(key, task.network, task.teacher, task.objective, optimizer, task.start)
     )
     state = checkpoints.restore(state) or state
     start = int(state.step)
     if start:
         _LOG.info("%s: going on from step %d of %d", task.name, start, task.steps)
-    step = make_train_step(task.network, task.teacher, task.objective, optimizer, layout)
+    step = make_train_step(
+        task.network,
+        task.teacher,
+        task.objective,
+        optimizer,
+        layout,
+        # A branch of its own beside the two keys that initial weights are drawn with.
+        key=jax.random.fold_in(key, _DROPOUT),
+    )
     recorder = _Recorder(task, config, folder, start)
     try:
         state = _run(
@@ -178,9 +192,10 @@ class _Recorder:
         if blamed := find_non_finite(scalars):
             raise InputError(
                 f"{self._task.name}: {blamed} is {scalars[blamed]} at step {number}; training "
-                f"stopped and the checkpoints before it are intact. Lower "
-                f"train.learning_rate ({self._config.learning_rate}) or set train.clip_norm "
-                f"({self._config.clip_norm}) lower"
+                f"stopped and the checkpoints before it are intact. Lower the learning rate "
+                f"({self._config.learning_rate}) of this stage, or clip gradients: "
+                f"train.clip_norm is {self._config.clip_norm} and train.clip_value "
+                f"{self._config.clip_value}, where 0 does not clip"
             )
         further = dict(extra()) if extra else {}
         self._bar.update()

@@ -5,6 +5,7 @@ with checkpoints, `metrics.jsonl` and, once it is complete, `model.safetensors`.
 """
 
 import dataclasses
+import hashlib
 import json
 import logging
 import pathlib
@@ -20,6 +21,7 @@ from jaxmatte.matting import InputError
 from jaxmatte.models import Spec, build
 from jaxmatte.models.bundle import Bundle, load_model, save_model
 from jaxmatte.models.fold import fold_spectral_norm
+from jaxmatte.models.released.imagenet import load_encoder
 from jaxmatte.train.config import Experiment, TrainConfig
 from jaxmatte.train.loop import Batch, Task, train
 from jaxmatte.train.sharding import Layout
@@ -33,6 +35,45 @@ BEST = "best.safetensors"
 # Score of a network on the validation split, lower is better, and what is logged of it.
 Validate = Callable[[Spec, Mapping[str, Any]], Mapping[str, float]]
 
+# Opens the training batches from a step on; True asks for the layers of composites too.
+OpenBatches = Callable[[int, bool], Iterator[Batch]]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Encoder:
+    """ImageNet weights that the encoder of a network starts from."""
+
+    path: pathlib.Path
+    spec: Spec
+    digest: str
+
+    def __call__(self, variables: Mapping[str, Any]) -> Mapping[str, Any]:
+        loaded, report = load_encoder(self.path, self.spec, variables)
+        _LOG.info("%s: %s", self.path, report)
+        return loaded
+
+
+def encoder_digest(experiment: Experiment, workdir: pathlib.Path) -> str:
+    """SHA-256 of the file that `model.encoder_weights` names; empty where it names none.
+
+    A run whose teacher is complete does not need the file any more: the teacher knows.
+
+    Raises:
+        InputError: the file cannot be read, and is needed.
+    """
+    weights, teacher = experiment.model.encoder_weights, workdir / "teacher" / MODEL
+    if not weights:
+        return ""
+    path = pathlib.Path(weights).expanduser()
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        if teacher.exists():
+            return load_model(teacher).facts.get("encoder_weights_sha256", "")
+        raise InputError(
+            f"model.encoder_weights: {path} cannot be read ({error.strerror})"
+        ) from error
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Context:
@@ -42,16 +83,18 @@ class Context:
         experiment: the validated settings.
         workdir: of the run.
         layout: the devices.
-        open_batches: training batches from a step on.
+        open_batches: opens the training batches.
         data: the data's description and fingerprint, kept with every model.
+        encoder_sha256: of the weights that the teacher's encoder starts from, see `encoder_digest`.
         validate: scores a network on the validation split.
     """
 
     experiment: Experiment
     workdir: pathlib.Path
     layout: Layout
-    open_batches: Callable[[int], Iterator[Batch]]
+    open_batches: OpenBatches
     data: Mapping[str, str]
+    encoder_sha256: str = ""
     validate: Validate | None = None
 
 
@@ -62,13 +105,22 @@ def teacher_stage(context: Context) -> pathlib.Path:
         path = pathlib.Path(experiment.teacher.weights).expanduser()
         load_model(path)
         return path
+    spec, encoder = experiment.teacher_spec(), None
+    if weights := experiment.model.encoder_weights:
+        path = pathlib.Path(weights).expanduser()
+        encoder = _Encoder(path, spec, context.encoder_sha256)
     return _stage(
         context,
         name="teacher",
-        spec=experiment.teacher_spec(),
-        objective=GroundTruth(),
+        spec=spec,
+        objective=experiment.teacher.objective(),
         steps=experiment.teacher.steps or experiment.train.steps,
         seed_offset=0,
+        config=dataclasses.replace(
+            experiment.train,
+            learning_rate=experiment.teacher.learning_rate or experiment.train.learning_rate,
+        ),
+        encoder=encoder,
     )
 
 
@@ -106,6 +158,8 @@ def _stage(
     steps: int,
     seed_offset: int,
     teacher: pathlib.Path | None = None,
+    config: TrainConfig | None = None,
+    encoder: _Encoder | None = None,
 ) -> pathlib.Path:
     """Train a stage unless its model is there; return the model's path."""
     folder = context.workdir / name
@@ -117,23 +171,29 @@ def _stage(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{folder}: cannot be made ({error.strerror})") from error
-    config, seed = context.experiment.train, context.experiment.seed
+    config, seed = config or context.experiment.train, context.experiment.seed
+    if encoder is None:
+        # Only what has been trained before is to be moved slowly.
+        config = dataclasses.replace(config, encoder_rate=1.0)
     bundle = None if teacher is None else load_model(teacher)
     task = Task(
         name=name,
         network=_network(spec, config),
         objective=objective,
         steps=steps,
-        identity=_identity(context, name, spec, bundle),
+        identity=_identity(context, name, spec, bundle, encoder),
         teacher=None if bundle is None else _network(bundle.spec, config),
         # Folded once: the teacher's spectral norms need not be divided by at every step.
         teacher_variables={} if bundle is None else _folded(bundle),
+        start=encoder,
     )
     facts = _facts(context, name, steps, bundle)
+    if encoder is not None:
+        facts["encoder_weights_sha256"] = encoder.digest
     best = _KeepBest(context.validate, spec, folder / BEST, facts)
     state = train(
         task,
-        context.open_batches,
+        lambda start: context.open_batches(start, objective.needs_colors),
         key=jax.random.fold_in(jax.random.key(seed), seed_offset),
         config=config,
         layout=context.layout,
@@ -178,11 +238,15 @@ def _folded(bundle: Bundle) -> dict[str, Any]:
     return fold_spectral_norm(bundle.spec, bundle.variables)
 
 
-def _identity(context: Context, name: str, spec: Spec, teacher: Bundle | None) -> dict[str, Any]:
+def _identity(
+    context: Context, name: str, spec: Spec, teacher: Bundle | None, encoder: _Encoder | None
+) -> dict[str, Any]:
     identity = {"stage": name, "network": spec.network, "spec": dataclasses.asdict(spec)}
     if teacher is not None:
         identity["teacher"] = teacher.digest
         identity["distill"] = dataclasses.asdict(context.experiment.distill)
+    if encoder is not None:
+        identity["encoder_weights"] = encoder.digest
     return identity
 
 

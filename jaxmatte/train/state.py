@@ -1,5 +1,6 @@
 """What a training stage holds between steps: arrays only."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -12,6 +13,9 @@ from jaxmatte.distill.objective import Distillation, GroundTruth
 
 # Side of the image that shapes are traced with; parameters do not depend on it.
 _PROBE_PX = 64
+
+# From drawn variables of a network to those that training starts from.
+Start = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
 @struct.dataclass
@@ -43,17 +47,28 @@ def create_state(
     teacher: nn.Module | None,
     objective: GroundTruth | Distillation,
     optimizer: optax.GradientTransformation,
+    start: Start | None = None,
 ) -> TrainState:
-    """Draw the initial state of a stage; nothing but the key decides it.
+    """Draw the initial state of a stage; nothing but the key and `start` decides it.
 
     The network's weights do not depend on the objective: students with and without distillation
     start equal.
+
+    Args:
+        key: decides what is drawn.
+        network: what is trained.
+        teacher: what is imitated.
+        objective: says which adapters there are.
+        optimizer: whose state belongs to the state.
+        start: changes the drawn variables of the network, for example to weights from a file.
     """
     network_key, adapter_key = jax.random.split(key)
     image = jax.ShapeDtypeStruct((1, _PROBE_PX, _PROBE_PX, 3), jnp.float32)
     trimap = jax.ShapeDtypeStruct((1, _PROBE_PX, _PROBE_PX), jnp.uint8)
     # Lazily: the forward pass is only traced.
     variables = dict(network.lazy_init(network_key, image, trimap))
+    if start is not None:
+        variables = dict(start(variables))
     student_taps = _tap_shapes(network, image, trimap)
     teacher_taps = student_taps if teacher is None else _tap_shapes(teacher, image, trimap)
     params = {

@@ -9,7 +9,8 @@ import optax
 from flax import struct
 from jaxtyping import Array, Float
 
-from jaxmatte.distill.objective import Distillation, GroundTruth
+from jaxmatte.distill.objective import Distillation, GroundTruth, Target
+from jaxmatte.losses import Composite
 from jaxmatte.matting import Prediction, unknown_region
 from jaxmatte.train.sharding import Layout
 from jaxmatte.train.state import TrainState
@@ -42,6 +43,8 @@ def make_train_step(
     objective: GroundTruth | Distillation,
     optimizer: optax.GradientTransformation,
     layout: Layout,
+    *,
+    key: jax.Array,
 ) -> Step:
     """Compile-ready step `(state, teacher_variables, batch) -> (state, result)`.
 
@@ -54,31 +57,27 @@ def make_train_step(
         objective: the loss.
         optimizer: applied to the network's parameters and the adapters.
         layout: the mesh.
+        key: decides, together with the step alone, what dropout drops: a resumed run drops the
+            same. A network without dropout does not read it.
     """
 
     def step(
         state: TrainState, teacher_variables: Any, batch: Mapping[str, jax.Array]
     ) -> tuple[TrainState, StepResult]:
-        image, trimap = batch["image"], batch["trimap"]
         # Outside the differentiated function: nothing of the teacher is kept for the way back.
         guide = None
         if teacher is not None:
-            guide = _predict(teacher, teacher_variables, image, trimap)
+            guide = _predict(teacher, teacher_variables, batch)
 
         def loss_function(params: dict[str, Any]) -> tuple[jax.Array, Any]:
-            variables = {"params": params["network"], **state.collections}
-            prediction, collections = network.apply(
-                variables, image, trimap, train=True, mutable=list(state.collections)
-            )
-            assert isinstance(prediction, Prediction)
+            prediction, collections = _predict_in_training(network, params, state, batch, key)
             loss, terms = objective(
                 params["adapters"],
                 prediction,
                 guide,  # pyright: ignore[reportArgumentType]
-                batch["alpha"],
-                unknown_region(trimap),
+                _target(batch),
             )
-            return loss, (terms, prediction.alpha, dict(collections))
+            return loss, (terms, prediction.alpha, collections)
 
         (loss, (terms, alpha, collections)), gradients = jax.value_and_grad(
             loss_function, has_aux=True
@@ -102,7 +101,41 @@ def make_train_step(
     )
 
 
-def _predict(network: nn.Module, variables: Any, image: jax.Array, trimap: jax.Array) -> Prediction:
-    prediction = network.apply(variables, image, trimap, train=False)
+def _predict(network: nn.Module, variables: Any, batch: Mapping[str, jax.Array]) -> Prediction:
+    prediction = network.apply(variables, batch["image"], batch["trimap"], train=False)
     assert isinstance(prediction, Prediction)
     return prediction
+
+
+def _predict_in_training(
+    network: nn.Module,
+    params: dict[str, Any],
+    state: TrainState,
+    batch: Mapping[str, jax.Array],
+    key: jax.Array,
+) -> tuple[Prediction, dict[str, Any]]:
+    """The prediction, and the collections as this forward pass leaves them."""
+    prediction, collections = network.apply(
+        {"params": params["network"], **state.collections},
+        batch["image"],
+        batch["trimap"],
+        train=True,
+        mutable=list(state.collections),
+        rngs={"dropout": jax.random.fold_in(key, state.step)},
+    )
+    assert isinstance(prediction, Prediction)
+    return prediction, dict(collections)
+
+
+def _target(batch: Mapping[str, jax.Array]) -> Target:
+    """What a batch tells of the truth: the layers too, where it has been opened with them."""
+    composite = None
+    if {"foreground", "background"} <= batch.keys():
+        composite = Composite(
+            image=batch["image"],
+            foreground=batch["foreground"],
+            background=batch["background"],
+        )
+    return Target(
+        alpha=batch["alpha"], unknown=unknown_region(batch["trimap"]), composite=composite
+    )

@@ -18,8 +18,9 @@ _FREE = (
     "train.checkpoint_every",
     "train.keep_checkpoints",
     "train.attention_block",
-    # The data itself is compared, by its fingerprint.
+    # What lies there is compared itself, by its fingerprint.
     "data.root",
+    "model.encoder_weights",
     "data.workers",
     "mesh.",
     "evaluate.",

@@ -13,6 +13,9 @@ from jaxmatte.matting import InputError
 
 SPLIT = ["train"] * 5 + ["validation", "test", "test"]
 
+# Of `arrays()`; a run is not resumed on a file whose fingerprint has changed.
+FINGERPRINT = "c09605c1c3b868dce233a1f57d0f181b7bfe74a6a3821bcd4577dc7c41bb4f52"
+
 
 def arrays(count: int = 8) -> dict[str, np.ndarray]:
     random = np.random.default_rng(0)
@@ -21,6 +24,19 @@ def arrays(count: int = 8) -> dict[str, np.ndarray]:
         "trimap": np.array([0, 128, 255], np.uint8)[random.integers(0, 3, (count, 32, 64))],
         "alpha": random.integers(0, 256, (count, 32, 64), np.uint8),
     }
+
+
+def colored_arrays(count: int = 8) -> dict[str, np.ndarray]:
+    """The same crops, but with images that are composites of two layers."""
+    random = np.random.default_rng(1)
+    layers = {
+        name: random.integers(0, 256, (count, 32, 64, 3), np.uint8)
+        for name in ("foreground", "background")
+    }
+    given = arrays(count)
+    alpha = given["alpha"][..., None] / 255
+    image = alpha * layers["foreground"] + (1 - alpha) * layers["background"]
+    return given | layers | {"image": np.rint(image).astype(np.uint8)}
 
 
 @pytest.fixture
@@ -74,6 +90,62 @@ def test_float_alpha_and_evaluation(tmp_path):
     examples = evaluation_examples(source, config, "test", seed=0)
     np.testing.assert_array_equal(examples[1].alpha, given["alpha"][7])
     np.testing.assert_array_equal(examples[0].image, given["image"][6])
+
+
+def test_layers_go_with_their_crops(tmp_path):
+    given = colored_arrays()
+    write_arrays(tmp_path / "crops.npz", **given, split=SPLIT)
+    plain, colored = (take(tmp_path / "crops.npz", 5, colors=colors) for colors in (False, True))
+    mirrored = 0
+    for without, batch in zip(plain, colored, strict=True):
+        assert without.keys() == {"image", "trimap", "alpha"}
+        for name, values in without.items():
+            np.testing.assert_array_equal(batch[name], values)
+        alpha = batch["alpha"][..., None]
+        image = alpha * batch["foreground"] + (1 - alpha) * batch["background"]
+        np.testing.assert_allclose(image, batch["image"], atol=0.5 / 255 + 1e-6)
+        for row, image in enumerate(np.rint(batch["image"] * 255)):
+            straight = (image == given["image"]).all(axis=(1, 2, 3))
+            turned = (image[:, ::-1] == given["image"]).all(axis=(1, 2, 3))
+            (index,) = np.flatnonzero(straight | turned)
+            mirrored += turned[index]
+            turn = slice(None, None, -1) if turned[index] else slice(None)
+            for name in ("foreground", "background"):
+                assert batch[name].dtype == np.float32
+                expected = given[name][index][:, turn]
+                np.testing.assert_array_equal(np.rint(batch[name][row] * 255), expected)
+    assert 0 < mirrored < 20
+
+
+def test_colors_of_a_file_without_are_refused_before_the_first_batch(path):
+    config = DataConfig(source="arrays", root=str(path))
+    with pytest.raises(InputError, match="holds no foreground and background.*--colors"):
+        training_batches(open_arrays(path), config, seed=0, batch_size=4, colors=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"foreground": None}, "lacks foreground; give foreground and background, or neither"),
+        ({"background": None}, "lacks background"),
+        ({"background": np.zeros((8, 32, 64), np.uint8)}, "background must be uint8"),
+        ({"foreground": np.zeros((8, 32, 64, 3), np.float32)}, "foreground must be uint8"),
+        ({"background": colored_arrays()["foreground"]}, "crop 0 is not alpha.*differs by"),
+    ],
+)
+def test_wrong_layers_are_refused(tmp_path, change, message):
+    with pytest.raises(InputError, match=message):
+        write_arrays(tmp_path / "crops.npz", **(colored_arrays() | change), split=SPLIT)
+    assert not list(tmp_path.iterdir())
+
+
+def test_layers_may_have_been_composited_with_truncation(tmp_path):
+    given = colored_arrays()
+    alpha = given["alpha"].astype(int)[..., None]
+    given["image"] = (
+        alpha * given["foreground"] // 255 + (255 - alpha) * given["background"] // 255
+    ).astype(np.uint8)
+    write_arrays(tmp_path / "crops.npz", **given, split=SPLIT)
 
 
 def test_works_without_tensorflow(path):
@@ -136,3 +208,18 @@ def test_fingerprint_follows_the_values(tmp_path, path):
     given["image"][0, 0, 0, 0] ^= 1
     write_arrays(tmp_path / "other.npz", **given, split=SPLIT)
     assert open_arrays(path).fingerprint != open_arrays(tmp_path / "other.npz").fingerprint
+
+
+def test_fingerprint_follows_the_layers_and_stays_without_them(tmp_path, path):
+    assert open_arrays(path).fingerprint == FINGERPRINT
+    given = colored_arrays()
+    found = []
+    for number in range(2):
+        # One level is less than what rounding may explain.
+        given["background"][0, 0, 0, 0] ^= number
+        write_arrays(tmp_path / f"{number}.npz", **given, split=SPLIT)
+        found.append(open_arrays(tmp_path / f"{number}.npz").fingerprint)
+    without = {name: given[name] for name in ("image", "trimap", "alpha")}
+    write_arrays(tmp_path / "without.npz", **without, split=SPLIT)
+    found.append(open_arrays(tmp_path / "without.npz").fingerprint)
+    assert len(set(found)) == 3

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from jaxmatte.cli import app
 from jaxmatte.data.config import DataConfig
 from jaxmatte.data.pack import pack
 from jaxmatte.data.pipeline import evaluation_examples, training_batches
@@ -47,6 +49,32 @@ def test_held_out_crops_are_not_training_crops(packed):
     held_out, training = images[5:], images[:5]
     for image in held_out:
         assert (np.abs(training.astype(int) - image).mean(axis=(1, 2, 3)) > 2).all()
+
+
+def test_layers_are_packed_when_asked_for(source, packed, tmp_path):
+    pack(tmp_path / "crops.npz", source, CONFIG, COUNTS, seed=3, colors=True)
+    with np.load(packed) as file, np.load(tmp_path / "crops.npz") as colored:
+        assert set(colored) - set(file) == {"foreground", "background"}
+        for name in file:
+            np.testing.assert_array_equal(colored[name], file[name])
+        batch = next(training_batches(source, CONFIG, seed=3, batch_size=5, colors=True))
+        for name in ("foreground", "background"):
+            np.testing.assert_allclose(colored[name][:5] / 255, batch[name], atol=0.5 / 255 + 1e-6)
+    arrays = open_source(DataConfig(source="arrays", root=str(tmp_path / "crops.npz")), seed=0)
+    assert "with colours" in arrays.describe()
+    batch = next(training_batches(arrays, CONFIG, seed=0, batch_size=5, colors=True))
+    alpha = batch["alpha"][..., None]
+    image = alpha * batch["foreground"] + (1 - alpha) * batch["background"]
+    np.testing.assert_allclose(image, batch["image"], atol=1.5 / 255 + 1e-6)
+
+
+def test_the_command_packs_layers(miniature, tmp_path):
+    arguments = ["--root", str(miniature), "--crops", "1", "--held-out", "1", "--crop-px", "32"]
+    for name, options in (("plain.npz", []), ("colored.npz", ["--colors"])):
+        result = CliRunner().invoke(app, ["pack", str(tmp_path / name), *arguments, *options])
+        assert result.exit_code == 0, result.output
+        with np.load(tmp_path / name) as file:
+            assert ("foreground" in file) == bool(options)
 
 
 def test_a_split_without_crops_is_refused(source, tmp_path):

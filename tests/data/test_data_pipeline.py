@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import FOREGROUND_COLOR, write_miniature
+from PIL import Image
 from scipy import ndimage
 
 from jaxmatte.data import crops
@@ -50,6 +51,64 @@ def test_batches_follow_the_compositing_equation_without_halos(miniature, miniat
             assert (levels[trimap == 255] == 255).all() and (levels[trimap == 0] == 0).all()
 
 
+def composite(batch):
+    """The compositing equation, with the layers of a batch."""
+    alpha = batch["alpha"][..., None]
+    return alpha * batch["foreground"] + (1 - alpha) * batch["background"]
+
+
+def test_layers_make_up_the_image_after_all_augmentation(miniature, miniature_config):
+    for path in (miniature / "foreground").iterdir():
+        rgba = np.array(Image.open(path))
+        rgba[..., 0] = np.linspace(0, 255, rgba.shape[1])
+        Image.fromarray(rgba).save(path)
+    miniature_config.color_jitter = 0.4
+    miniature_config.channel_shuffle = 0.5
+    source = open_source(miniature_config, seed=0)
+    plain, colored = (take(source, miniature_config, 6, colors=colors) for colors in (False, True))
+    faint = 0
+    for without, batch in zip(plain, colored, strict=True):
+        assert batch.keys() == {"image", "trimap", "alpha", "foreground", "background"}
+        for name in ("foreground", "background"):
+            assert batch[name].shape == (4, 32, 32, 3) and batch[name].dtype == np.float32
+            assert batch[name].min() >= 0 and batch[name].max() <= 1
+        # Two roundings of float32 values up to 1.
+        np.testing.assert_allclose(composite(batch), batch["image"], atol=2.5e-7, rtol=0)
+        assert_equal_batches([{name: batch[name] for name in without}], [without])
+        faint += np.sum((batch["alpha"] > 0) & (batch["alpha"] < 1 / 510))
+    # Also where 8 bits would show nothing of the foreground.
+    assert faint > 10
+
+
+def test_layers_are_those_of_the_files_also_where_they_are_not_seen(miniature_config):
+    source = open_source(miniature_config, seed=0)
+    transparent = 0
+    for batch in take(source, miniature_config, 4, colors=True):
+        # The files hide another colour under their transparent pixels.
+        expected = np.broadcast_to(np.array(FOREGROUND_COLOR) / 255, (4, 32, 32, 3))
+        np.testing.assert_allclose(batch["foreground"], expected, atol=1e-5)
+        transparent += np.sum(batch["alpha"] == 0)
+        levels = np.rint(batch["background"][:, 0, 0, 0] * 255)
+        assert set(levels) <= {10, 70, 130, 190}
+        expected = np.broadcast_to(levels[:, None, None, None] / 255, (4, 32, 32, 3))
+        np.testing.assert_allclose(batch["background"], expected, atol=1e-6)
+    assert transparent > 100
+
+
+def test_straight_colors():
+    alpha = np.array([0, 1e-9, 1e-6, 0.2, 1], np.float32).reshape(1, 5, 1)
+    color = np.array([9, 9, 0.25, 0.5, 0.75], np.float32).reshape(1, 5, 1) * np.ones(3, np.float32)
+    actual = crops.straight_color(tf.constant(alpha * color), tf.constant(alpha)).numpy()
+    mean = (0.2 * 0.5 + 1 * 0.75) / 1.2
+    expected = np.array([mean, mean, 0.25, 0.5, 0.75]).reshape(1, 5, 1) * np.ones(3)
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)
+    unseen = crops.straight_color(tf.zeros([2, 2, 3]), tf.zeros([2, 2, 1]))
+    np.testing.assert_array_equal(unseen, 0)
+    # A premultiplied colour may be its alpha's neighbour above.
+    above = tf.constant(np.nextafter(alpha, np.float32(2)) * np.ones(3, np.float32))
+    assert crops.straight_color(above, tf.constant(alpha)).numpy().max() == 1
+
+
 def test_same_batch_after_any_restart(miniature_config):
     miniature_config.color_jitter = 0.2
     source = open_source(miniature_config, seed=0)
@@ -57,6 +116,8 @@ def test_same_batch_after_any_restart(miniature_config):
     assert_equal_batches(take(source, miniature_config, 3, start_step=3), whole[3:])
     reopened = open_source(miniature_config, seed=0)
     assert_equal_batches(take(reopened, miniature_config, 6), whole)
+    colored = take(source, miniature_config, 4, colors=True)
+    assert_equal_batches(take(source, miniature_config, 2, start_step=2, colors=True), colored[2:])
     other = take(source, miniature_config, 1, seed=6)
     assert (other[0]["image"] != whole[0]["image"]).any()
 

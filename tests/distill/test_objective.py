@@ -16,8 +16,9 @@ from jaxmatte.distill import (
     Distillation,
     GroundTruth,
     SpatialSimilarity,
+    Target,
 )
-from jaxmatte.losses import charbonnier, regression_l1
+from jaxmatte.losses import Composite, RegionSum, charbonnier, composition, regression_l1
 from jaxmatte.matting import InputError, Prediction
 
 GOLDENS = Path(__file__).parents[1] / "goldens" / "losses.npz"
@@ -36,7 +37,10 @@ def prediction(width, seed):
 def example(seed=9):
     rng = np.random.default_rng(seed)
     alpha = jnp.asarray(rng.random((2, 16, 16)), jnp.float32)
-    return alpha, jnp.asarray(rng.random((2, 16, 16)) < 0.4)
+    unknown = rng.random((2, 16, 16)) < 0.4
+    unknown[0, 4:] = False  # regions of different size
+    layers = (jnp.asarray(rng.random((2, 16, 16, 3)), jnp.float32) for _ in range(3))
+    return Target(alpha=alpha, unknown=jnp.asarray(unknown), composite=Composite(*layers))
 
 
 def tap_shapes(widths, sizes):
@@ -55,7 +59,7 @@ def call(objective, *inputs):
 
 
 def evaluate(objective, student, teacher):
-    return call(objective, init_adapters(objective), student, teacher, *example())
+    return call(objective, init_adapters(objective), student, teacher, example())
 
 
 def test_released_total_of_spatial_and_channel():
@@ -90,8 +94,10 @@ def test_released_total_of_spatial_and_channel():
         identities,
         Prediction(alpha=jnp.asarray(golden["alpha/pred"].reshape(image)), taps=student),
         Prediction(alpha=jnp.asarray(golden["alpha/teacher_out"].reshape(image)), taps=teacher),
-        jnp.asarray(golden["alpha/gt"].reshape(image)),
-        jnp.asarray(golden["alpha/mask"].reshape(image) == 1),
+        Target(
+            alpha=jnp.asarray(golden["alpha/gt"].reshape(image)),
+            unknown=jnp.asarray(golden["alpha/mask"].reshape(image) == 1),
+        ),
     )
     # The released alpha loss adds 1e-6 for each known pixel to its sum (see tests/test_losses.py):
     # 3e-6 here; the similarities agree to 5e-6 of themselves.
@@ -123,7 +129,7 @@ def test_terms_add_up_to_the_loss_with_their_weights():
         + 0.5 * terms["channel/conv3"]
     )
     np.testing.assert_allclose(loss, expected, rtol=1e-6)
-    alpha, unknown = example()
+    alpha, unknown = example().alpha, example().unknown
     student, teacher = prediction(4, 1), prediction(6, 2)
     np.testing.assert_allclose(
         terms["alpha"], charbonnier(student.alpha, alpha, unknown).mean(), rtol=1e-6
@@ -158,7 +164,7 @@ def test_adapters_exist_for_channel_taps_only_and_learn():
     student, teacher = prediction(4, 1), prediction(6, 2)
     params = objective.init_adapters(jax.random.key(0), tap_shapes(4, SIZES), tap_shapes(6, SIZES))
     assert jax.tree.map(jnp.shape, params) == {"conv4": {"kernel": (4, 6), "bias": (6,)}}
-    gradient = jax.jit(jax.grad(lambda p: objective(p, student, teacher, *example())[0]))(params)
+    gradient = jax.jit(jax.grad(lambda p: objective(p, student, teacher, example())[0]))(params)
     assert all(np.any(leaf) for leaf in jax.tree.leaves(gradient))
 
 
@@ -166,7 +172,7 @@ def test_the_teacher_receives_no_gradient_and_each_student_tap_does():
     objective = Distillation()
     student, teacher = prediction(4, 1), prediction(6, 2)
     params = objective.init_adapters(jax.random.key(0), tap_shapes(4, SIZES), tap_shapes(6, SIZES))
-    derive = jax.jit(jax.grad(lambda s, t: objective(params, s, t, *example())[0], argnums=(0, 1)))
+    derive = jax.jit(jax.grad(lambda s, t: objective(params, s, t, example())[0], argnums=(0, 1)))
     to_student, to_teacher = derive(student, teacher)
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(to_teacher))
     assert all(np.any(leaf) for leaf in jax.tree.leaves(to_student))
@@ -176,11 +182,69 @@ def test_ground_truth_reads_neither_guide_nor_adapters():
     objective = GroundTruth()
     student = prediction(4, 1)
     assert objective.init_adapters(jax.random.key(0), tap_shapes(4, SIZES)) == {}
-    alpha, unknown = example()
-    loss, terms = objective({}, student, None, alpha, unknown)
+    target = example()
+    loss, terms = objective({}, student, None, target)
     assert list(terms) == ["alpha"]
     np.testing.assert_array_equal(loss, terms["alpha"])
-    np.testing.assert_array_equal(loss, regression_l1(student.alpha, alpha, unknown).mean())
+    np.testing.assert_array_equal(
+        loss, regression_l1(student.alpha, target.alpha, target.unknown).mean()
+    )
+
+
+def indexnet():
+    """The published loss of IndexNet."""
+    return GroundTruth(
+        alpha_loss=charbonnier, composition_weight=0.5, reduce=RegionSum.mean_of_examples
+    )
+
+
+@pytest.mark.parametrize("reduce", [RegionSum.mean, RegionSum.mean_of_examples])
+def test_the_composition_loss_has_its_share(reduce):
+    objective = GroundTruth(alpha_loss=charbonnier, composition_weight=0.25, reduce=reduce)
+    student, target = prediction(4, 1), example()
+    loss, terms = call(objective, {}, student, None, target)
+    assert set(terms) == {"alpha", "composition"}
+    of_alpha = charbonnier(student.alpha, target.alpha, target.unknown)
+    of_image = composition(student.alpha, target.composite, target.unknown)
+    assert abs(of_alpha.mean() / of_alpha.mean_of_examples() - 1) > 1e-3
+    np.testing.assert_allclose(terms["alpha"], reduce(of_alpha), rtol=1e-6)
+    np.testing.assert_allclose(terms["composition"], reduce(of_image), rtol=1e-6)
+    np.testing.assert_allclose(loss, 0.75 * terms["alpha"] + 0.25 * terms["composition"], rtol=1e-6)
+
+
+def test_released_total_of_indexnet():
+    with np.load(GOLDENS) as file:
+        golden = dict(file)
+    alpha, target, weight = (
+        jnp.asarray(golden[f"gca/{name}"][:, 0]) for name in ("logit", "target", "weight")
+    )
+    foreground, background = (
+        jnp.asarray(np.moveaxis(golden[f"gca/{name}"], 1, -1)) for name in ("fg", "bg")
+    )
+    image = foreground * target[..., None] + background * (1 - target[..., None])
+    truth = Target(target, weight == 1, Composite(image, foreground, background))
+    loss, _ = call(indexnet(), {}, Prediction(alpha=alpha, taps={}), None, truth)
+    # The released code adds 1e-6 for each known value to sums of 100 and more.
+    np.testing.assert_allclose(loss, golden["indexnet/weighted_loss_wl0.5"], rtol=1e-5)
+
+
+def test_who_needs_colours():
+    assert indexnet().needs_colors
+    assert not GroundTruth().needs_colors
+    assert not Distillation().needs_colors
+
+
+def test_a_composition_loss_without_colours():
+    target = example().replace(composite=None)
+    GroundTruth()({}, prediction(4, 1), None, target)
+    with pytest.raises(InputError, match="composition_weight is 0.5.*`foreground`.*colors=True"):
+        indexnet()({}, prediction(4, 1), None, target)
+
+
+@pytest.mark.parametrize("weight", [-0.1, 1.5, math.nan])
+def test_weights_of_composition(weight):
+    with pytest.raises(InputError, match=f"GroundTruth.composition_weight is {weight}"):
+        GroundTruth(composition_weight=weight)
 
 
 @pytest.mark.parametrize("make", [GroundTruth, Distillation])
@@ -198,7 +262,7 @@ def doubled_l1(alpha, target, unknown):
     return sums.replace(total=2 * sums.total)
 
 
-@pytest.mark.parametrize("make", [GroundTruth, Distillation])
+@pytest.mark.parametrize("make", [GroundTruth, indexnet, Distillation])
 def test_equal_objectives_share_one_compilation(make):
     chex.clear_trace_counter()
     step = jax.jit(
@@ -207,7 +271,7 @@ def test_equal_objectives_share_one_compilation(make):
     )
     student, teacher = prediction(4, 1), prediction(6, 2)
     first, second = (
-        step(make(), init_adapters(make()), student, teacher, *example())[0] for _ in range(2)
+        step(make(), init_adapters(make()), student, teacher, example())[0] for _ in range(2)
     )
     np.testing.assert_array_equal(first, second)
 

@@ -1,4 +1,4 @@
-"""Weights of the GCAM goldens, drawn again from their recipe (see tests/goldens/README.md)."""
+"""Weights of the networks' goldens, drawn again from their recipe (see tests/goldens/README.md)."""
 
 import functools
 import json
@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 
-from jaxmatte.models.released import gcam_variables
+from jaxmatte.models.released import variables_from_released
 
 GOLDENS = pathlib.Path(__file__).parents[1] / "goldens"
 
@@ -50,22 +50,36 @@ def iterate_singular_vectors(tensors):
         tensors[f"{stem}u"], tensors[f"{stem}v"] = u.astype(np.float32), v.astype(np.float32)
 
 
+def family(network):
+    """The string of the spec: `dim` of `dim_student`."""
+    return network.split("_")[0]
+
+
 @functools.cache
 def released_tensors(network):
+    """The state dictionary without the adapters of the original's DIM student."""
     kept = golden(network)
     rows = zip(kept["names"], kept["kinds"], kept["shapes"], strict=True)
-    tensors = {str(name): draw(str(name), kind, json.loads(shape)) for name, kind, shape in rows}
+    tensors = {
+        str(name): draw(str(name), kind, json.loads(str(shape)))
+        for name, kind, shape in rows
+        if not name.startswith("feature")
+    }
     iterate_singular_vectors(tensors)
     return tensors
 
 
 @functools.cache
 def golden_variables(network):
-    return gcam_variables(released_tensors(network))
+    return variables_from_released(family(network), released_tensors(network))
 
 
 def golden_inputs(network):
-    """Normalised image and one-hot trimap, NHWC."""
+    """Normalised image and trimap, NHWC; the trimap one-hot for GCAM, else one channel of codes."""
     image = np.random.default_rng(0).standard_normal((2, 3, 64, 96)).astype(np.float32)
-    one_hot = np.eye(3, dtype=np.float32)[golden(network)["trimap"]]
-    return np.concatenate([image.transpose(0, 2, 3, 1), one_hot], axis=-1)
+    classes = golden(network)["trimap"]
+    if family(network) == "gcam":
+        trimap = np.eye(3, dtype=np.float32)[classes]
+    else:
+        trimap = np.array([0, 128 / 255, 1], np.float32)[classes][..., None]
+    return np.concatenate([image.transpose(0, 2, 3, 1), trimap], axis=-1)

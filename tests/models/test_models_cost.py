@@ -8,6 +8,7 @@ from jaxmatte.models.attention import propagate
 from jaxmatte.models.cost import _count, count_macs, count_parameters, tap_shapes
 from jaxmatte.models.gcam import GcamSpec
 from jaxmatte.models.layers import BatchNorm, Conv, add_bias, leaky_relu, relu, up_convolve
+from jaxmatte.models.mobilenet import depthwise_convolve, relu6
 
 
 def counted(function, *shapes):
@@ -48,6 +49,15 @@ def test_grouped_convolution():
         )
 
     assert counted(depthwise, (1, 4, 5, 6), (3, 3, 1, 6)) == 4 * 5 * 6 * 9
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_depthwise_convolution_counts_one_window_an_element(dilation):
+    def block(x, kernel):
+        return relu6(depthwise_convolve(x, kernel, dilation))
+
+    size = 2 * (10 - 2 * dilation) * (12 - 2 * dilation) * 5
+    assert counted(block, (2, 10, 12, 5), (3, 3, 1, 5)) == (9 + 1) * size
 
 
 def test_products_in_all_places():

@@ -7,6 +7,7 @@ import pytest
 
 from jaxmatte.models.gcam import Encoder, GcamSpec
 from jaxmatte.models.initialise import (
+    normal_fan_out,
     singular_vectors,
     torch_default,
     torch_default_transposed,
@@ -84,3 +85,16 @@ def test_the_network_starts_blind_to_the_trimap():
     np.testing.assert_array_equal(kernel[:, :, 3:], 0)
     assert (kernel[:, :, :3] != 0).all()
     assert np.abs(kernel).max() <= np.sqrt(6 / (9 * 6 + 9 * 2))
+
+
+def test_mobilenet_starts_with_the_published_spread():
+    kernel = np.asarray(normal_fan_out(jax.random.key(0), (3, 3, 40, 60)))
+    deviation = np.sqrt(2 / (9 * 60))
+    assert kernel.dtype == np.float32
+    # Moments of a normal distribution; the error of n values is a few over the root of n.
+    assert abs(kernel.mean()) < 4 * deviation / np.sqrt(kernel.size)
+    assert kernel.std() == pytest.approx(deviation, rel=0.02)
+    assert np.abs(kernel).max() > 3 * deviation
+    again = jax.jit(lambda key: normal_fan_out(key, (3, 3, 40, 60)))(jax.random.key(0))
+    np.testing.assert_array_equal(again, kernel)
+    assert not np.array_equal(normal_fan_out(jax.random.key(1), (3, 3, 40, 60)), kernel)

@@ -6,9 +6,11 @@ import pathlib
 
 import pytest
 
+from jaxmatte.distill.objective import GroundTruth
+from jaxmatte.losses import RegionSum, charbonnier, regression_l1
 from jaxmatte.matting import InputError
-from jaxmatte.models.gcam import GcamSpec
-from jaxmatte.train.config import Experiment
+from jaxmatte.models import spec_class
+from jaxmatte.train.config import Experiment, ModelConfig, TeacherConfig
 
 CONFIGS = sorted((pathlib.Path(__file__).parents[2] / "configs").glob("*.py"))
 
@@ -23,7 +25,14 @@ CONFIGS = sorted((pathlib.Path(__file__).parents[2] / "configs").glob("*.py"))
         ("distill.teacher_weight", 1.5, "1.5"),
         ("distill.spatial_weight", -1.0, "SpatialSimilarity.weight is -1.0"),
         ("distill.channel_weight", math.inf, "ChannelSimilarity.weight is inf"),
-        ("distill.taps", ("conv9",), "distill.taps names 'conv9'; GCAM has conv2, conv3"),
+        ("distill.taps", ("conv9",), "distill.taps names 'conv9'; gcam has conv2, conv3"),
+        ("distill.taps", ("dconv5",), "distill.taps names 'dconv5'; gcam has conv2, conv3"),
+        ("teacher.learning_rate", -1.0, "teacher.learning_rate is -1.0; it must be at least 0"),
+        ("teacher.loss", "l3", "teacher.loss is 'l3'; give one of gcam, dim, indexnet, spkd"),
+        ("model.network", "unet", "model.network is 'unet'; give one of dim, indexnet, gcam"),
+        ("train.decay", "linear", "train.decay is 'linear'; give one of cosine, steps, constant"),
+        ("train.decay_at", (0.5, 1.5), r"train.decay_at is \(0.5, 1.5\); give shares between"),
+        ("train.encoder_rate", -0.1, "train.encoder_rate is -0.1; it must be at least 0"),
         ("data.crop_px", 100, "data.crop_px is 100"),
         ("train.steps", 0, "train.steps is 0; it must be at least 1"),
         ("train.batch_size", 0, "train.batch_size is 0; it must be at least 1"),
@@ -74,6 +83,55 @@ def test_every_config_file_gives_sound_settings(path):
         module.get_config("nonsense")
     paper = module.get_config("paper")
     paper.validate()
-    assert paper.teacher_spec() == GcamSpec.teacher()
-    assert paper.student_spec() == GcamSpec.student()
-    assert paper.data.crop_px == 512
+    network, kind = path.stem.split("_")
+    assert paper.model.network == network
+    assert paper.recipe == ("teacher" if kind == "teacher" else "distil")
+    assert paper.teacher_spec() == spec_class(network).teacher()
+    if kind == "spkd":
+        assert paper.student_spec() == spec_class(network).student()
+    # Crops and losses of the publications.
+    assert paper.data.crop_px == (512 if network == "gcam" else 320)
+    assert paper.teacher.loss == network
+
+
+def test_a_recipe_that_does_not_exist_is_named():
+    with pytest.raises(InputError, match="recipe is 'prune'; give one of distil, teacher"):
+        Experiment(recipe="prune").validate()
+
+
+def test_taps_of_the_decoder_are_those_of_the_network():
+    experiment = Experiment(model=ModelConfig(network="dim"))
+    experiment.distill.taps = ("conv5", "dconv5", "dconv4", "dconv3")
+    experiment.validate()
+
+
+def test_encoder_weights_need_the_published_widths():
+    experiment = Experiment(model=ModelConfig(network="dim", encoder_weights="vgg16.pth"))
+    experiment.validate()
+    experiment.teacher.weights = "teacher.safetensors"
+    with pytest.raises(InputError, match="vgg16.pth and teacher.weights is teacher.safetensors"):
+        experiment.validate()
+    experiment.teacher.weights = ""
+    experiment.teacher.width = 0.5
+    with pytest.raises(InputError, match="but teacher.width is 0.5; give --config.teacher.width"):
+        experiment.validate()
+
+
+@pytest.mark.parametrize(
+    ("loss", "objective"),
+    [
+        ("gcam", GroundTruth(alpha_loss=regression_l1)),
+        ("spkd", GroundTruth(alpha_loss=charbonnier)),
+        ("dim", GroundTruth(alpha_loss=charbonnier, composition_weight=0.5)),
+        (
+            "indexnet",
+            GroundTruth(
+                alpha_loss=charbonnier,
+                composition_weight=0.5,
+                reduce=RegionSum.mean_of_examples,
+            ),
+        ),
+    ],
+)
+def test_losses_are_those_of_the_publications(loss, objective):
+    assert TeacherConfig(loss=loss).objective() == objective

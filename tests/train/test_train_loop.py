@@ -157,7 +157,7 @@ def test_the_step_is_traced_once(tmp_path):
 @pytest.mark.parametrize("step", [4, 5])
 def test_a_value_that_is_no_number_stops_before_anything_is_saved(tmp_path, step):
     """Step 4 is one whose checkpoint would be due, 5 is not."""
-    with pytest.raises(InputError, match=rf"teacher: alpha is nan at step {step}; .*learning_rate"):
+    with pytest.raises(InputError, match=rf"alpha is nan at step {step}; .*the learning rate"):
         train_in(tmp_path, alone(8), with_changed(step, alpha=spoilt), checkpoint_every=2)
     assert saved_steps(tmp_path) == ([2] if step == 4 else [2, 4])
     assert [row["step"] for row in rows_of(tmp_path)] == list(range(1, step))

@@ -1,6 +1,7 @@
 """What each stage trains, from what, and what it leaves behind; the loop itself is replaced."""
 
 import dataclasses
+import hashlib
 import json
 
 import chex
@@ -14,7 +15,13 @@ from jaxmatte.distill.objective import Distillation, GroundTruth
 from jaxmatte.matting import InputError
 from jaxmatte.models.bundle import load_model
 from jaxmatte.train import stages
-from jaxmatte.train.config import Experiment, StudentConfig, TeacherConfig, TrainConfig
+from jaxmatte.train.config import (
+    Experiment,
+    ModelConfig,
+    StudentConfig,
+    TeacherConfig,
+    TrainConfig,
+)
 from jaxmatte.train.sharding import make_layout
 from jaxmatte.train.state import TrainState
 
@@ -31,17 +38,28 @@ def context(tmp_path):
         experiment=experiment,
         workdir=tmp_path,
         layout=make_layout(1, 2),
-        open_batches=lambda start: iter(()),
+        open_batches=lambda start, colors: iter([colors]),
         data={"data": "a few pictures", "data_sha256": "abc"},
     )
+
+
+class Tasks(list):
+    """Tasks, keys and states of the stages that were trained."""
+
+    def __init__(self):
+        super().__init__()
+        # Of each stage what batches it was given, and its settings.
+        self.settings = []
 
 
 @pytest.fixture
 def tasks(monkeypatch):
     """Drawn weights take the place of trained ones; tasks, keys and states are collected."""
-    seen = []
+    seen = Tasks()
+    settings = seen.settings
 
     def train(task, open_batches, *, key, config, layout, folder, validate):
+        settings.append((list(open_batches(0)), config))
         state = state_of(task.steps, draw_variables(task.network.spec, seed=len(seen)))
         seen.append((task, key, state))
         return state
@@ -135,3 +153,53 @@ def test_a_model_that_cannot_be_written_is_named(context, tasks, monkeypatch):
     monkeypatch.setattr("jaxmatte.data.files.os.fsync", full)
     with pytest.raises(InputError, match=r"teacher/model.safetensors: .*\(No space left on dev"):
         stages.teacher_stage(context)
+
+
+def test_layers_of_composites_are_asked_for_where_the_loss_needs_them(context, tasks):
+    changed = dataclasses.replace(
+        context.experiment,
+        teacher=TeacherConfig(width=0.0625, loss="indexnet", learning_rate=1e-5),
+    )
+    context = dataclasses.replace(context, experiment=changed)
+    stages.student_stage(context, stages.teacher_stage(context))
+    (teacher, teacher_config), (student, student_config) = tasks.settings
+    assert (teacher, student) == ([True], [False])
+    assert teacher_config.learning_rate == 1e-5
+    assert student_config.learning_rate == context.experiment.train.learning_rate
+
+
+def test_a_teacher_starts_from_encoder_weights_and_moves_them_slowly(
+    context, tasks, monkeypatch, tmp_path
+):
+    weights = tmp_path / "imagenet.pth"
+    weights.write_bytes(b"weights")
+    calls = []
+
+    def load_encoder(path, spec, variables):
+        calls.append((path, spec))
+        return {**variables, "loaded": True}, "all used"
+
+    monkeypatch.setattr(stages, "load_encoder", load_encoder)
+    changed = dataclasses.replace(
+        context.experiment,
+        model=ModelConfig(encoder_weights=str(weights)),
+        train=dataclasses.replace(context.experiment.train, encoder_rate=0.01),
+    )
+    digest = stages.encoder_digest(changed, context.workdir)
+    context = dataclasses.replace(context, experiment=changed, encoder_sha256=digest)
+    teacher = stages.teacher_stage(context)
+    stages.student_stage(context, teacher)
+    (first, _, _), (second, _, _) = tasks
+    assert first.start is not None and second.start is None
+    assert first.start({"params": 1}) == {"params": 1, "loaded": True}
+    assert calls == [(weights, SMALL)]
+    assert digest == hashlib.sha256(b"weights").hexdigest()
+    assert load_model(teacher).facts["encoder_weights_sha256"] == digest
+    assert first.identity["encoder_weights"] == digest
+    assert [config.encoder_rate for _, config in tasks.settings] == [0.01, 1.0]
+
+    # The complete teacher knows what it started from.
+    weights.unlink()
+    assert stages.encoder_digest(changed, context.workdir) == digest
+    with pytest.raises(InputError, match="encoder_weights: .*imagenet.pth cannot be read"):
+        stages.encoder_digest(changed, tmp_path / "other")

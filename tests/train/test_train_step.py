@@ -1,7 +1,10 @@
 """One step: what it changes, what it must not change, on how many devices and in what precision."""
 
 import dataclasses
+import functools
+import itertools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,12 +16,15 @@ from tiny_network import (
     alone,
     as_numpy,
     batch_of,
+    batches_from,
     distilled,
     train_config,
+    train_in,
 )
 
 from jaxmatte import trees
 from jaxmatte.distill.objective import GroundTruth
+from jaxmatte.losses import charbonnier
 from jaxmatte.matting import InputError
 from jaxmatte.train.optimizer import build_optimizer
 from jaxmatte.train.sharding import make_layout
@@ -26,13 +32,17 @@ from jaxmatte.train.state import create_state
 from jaxmatte.train.step import SHOWN, make_train_step
 
 
-def run_steps(task, optimizer, batches, *, devices=1):
+def run_steps(task, optimizer, batches, *, devices=1, key=0, state=None):
     """Scalars of every step, the last state and the last result."""
     layout = make_layout(devices, 4)
-    initial = create_state(jax.random.key(1), task.network, task.teacher, task.objective, optimizer)
-    state = layout.replicate(initial)
+    if state is None:
+        weights_key = jax.random.key(1)
+        state = create_state(weights_key, task.network, task.teacher, task.objective, optimizer)
+    state = layout.replicate(state)
     teacher = layout.replicate(task.teacher_variables)
-    step = make_train_step(task.network, task.teacher, task.objective, optimizer, layout)
+    step = make_train_step(
+        task.network, task.teacher, task.objective, optimizer, layout, key=jax.random.key(key)
+    )
     scalars, result = [], None
     for batch in batches:
         state, result = step(state, teacher, layout.place_batch(batch))
@@ -181,3 +191,103 @@ def test_devices_that_cannot_share_the_batch_are_refused(data, batch_size, messa
 def test_all_devices_are_used_unless_fewer_are_asked_for():
     assert make_layout(-1, 4).mesh.size == 2
     assert make_layout(1, 3).mesh.size == 1
+
+
+class Dropping(nn.Module):
+    """The tiny network with dropout on its alpha."""
+
+    @nn.compact
+    def __call__(self, image, trimap, train=False):
+        prediction = TinyMatte(name="matte")(image, trimap, train)
+        drop = nn.Dropout(0.5, deterministic=not train, name="drop")
+        return prediction.replace(alpha=drop(prediction.alpha))
+
+
+def dropping(steps=8):
+    return dataclasses.replace(alone(steps), network=Dropping())
+
+
+def assert_bitwise(actual, expected):
+    for one, other in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def dropped(result):
+    return np.asarray(result.alpha) == 0
+
+
+def test_what_is_dropped_depends_on_key_and_step_alone():
+    batches = [batch_of(0)] * 2
+    run = functools.partial(run_steps, dropping(), optax.sgd(0.0), batches)
+    _, state, result, _ = run()
+    assert 0.4 < dropped(result).mean() < 0.6
+    _, again, repeated, _ = run()
+    assert_bitwise((again, repeated), (state, result))
+    *_, other_key, _ = run(key=1)
+    *_, other_step, _ = run(state=as_numpy(state))
+    # Independent masks of one half agree in one half of the pixels.
+    for other in (other_key, other_step):
+        assert 0.4 < (dropped(other) == dropped(result)).mean() < 0.6
+
+
+def test_dropout_goes_on_where_it_was_cut():
+    batches = [batch_of(step) for step in range(4)]
+    optimizer = optax.adam(0.01)
+    _, expected, *_ = run_steps(dropping(), optimizer, batches)
+    _, halfway, *_ = run_steps(dropping(), optimizer, batches[:2])
+    _, resumed, *_ = run_steps(dropping(), optimizer, batches[2:], state=as_numpy(halfway))
+    assert_bitwise(resumed, expected)
+
+
+def test_a_stage_with_dropout_resumes_bit_for_bit(tmp_path):
+    def cut(start):
+        yield from itertools.islice(batches_from(start), 5 - start)
+        raise InterruptedError
+
+    expected = train_in(tmp_path / "whole", dropping(6))
+    with pytest.raises(InterruptedError):
+        train_in(tmp_path / "cut", dropping(6), cut)
+    assert_bitwise(train_in(tmp_path / "cut", dropping(6)), expected)
+
+
+def test_two_devices_drop_the_same_as_one():
+    batches = [batch_of(step) for step in range(2)]
+    one, two = (
+        run_steps(dropping(), optax.sgd(0.05), batches, devices=devices) for devices in (1, 2)
+    )
+    for expected, actual in zip(one[0], two[0], strict=True):
+        assert actual == pytest.approx(expected, rel=1e-4)
+    np.testing.assert_array_equal(dropped(one[2]), dropped(two[2]))
+
+
+def test_a_network_without_dropout_does_not_read_the_key():
+    batches = [batch_of(step) for step in range(3)]
+    one, other = (run_steps(distilled(), optax.adam(0.01), batches, key=key)[1:3] for key in (0, 1))
+    assert_bitwise(one, other)
+
+
+def with_layers(batch):
+    """The batch with layers that make up its image, exactly: the opaque one, and black."""
+    alpha = batch["alpha"][..., None]
+    foreground = np.broadcast_to(np.array([0.2, 0.5, 0.9], np.float32), batch["image"].shape)
+    return batch | {
+        "image": alpha * foreground,
+        "foreground": foreground,
+        "background": np.zeros_like(batch["image"]),
+    }
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_the_layers_of_a_batch_reach_the_composition_loss(devices):
+    objective = GroundTruth(alpha_loss=charbonnier, composition_weight=0.5)
+    task = dataclasses.replace(alone(), objective=objective)
+    scalars, *_ = run_steps(task, optax.sgd(0.0), [with_layers(batch_of(0))], devices=devices)
+    # On black an error of alpha is one of the image, times the colours 0.2, 0.5 and 0.9.
+    assert scalars[0]["composition"] == pytest.approx(1.6 * scalars[0]["alpha"], rel=1e-4)
+    assert scalars[0]["loss"] == pytest.approx(1.3 * scalars[0]["alpha"], rel=1e-4)
+
+
+def test_batches_without_layers_are_refused_by_the_composition_loss():
+    task = dataclasses.replace(alone(), objective=GroundTruth(composition_weight=0.5))
+    with pytest.raises(InputError, match="hold no `foreground` and `background`"):
+        run_steps(task, optax.sgd(0.0), [batch_of(0)])
