@@ -34,7 +34,7 @@ from jaxmatte.models import Spec, build, spec_class
 from jaxmatte.models.released.convert import export_network
 
 if importlib.util.find_spec("torch"):
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
     from torch_twins import build_twin
 else:
     torch = None

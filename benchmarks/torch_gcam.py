@@ -1,8 +1,8 @@
 """GCAM written for PyTorch, as a peer to be timed against; needs torch. See `torch_twins`."""
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+import torch  # pyright: ignore[reportMissingImports]
+import torch.nn.functional as F  # pyright: ignore[reportMissingImports]
+from torch import Tensor, nn  # pyright: ignore[reportMissingImports]
 
 from jaxmatte.models.gcam import GcamSpec
 from jaxmatte.models.resnet import StageSpec

@@ -6,9 +6,9 @@ their tensors as the released codes do, so that weights exported from here load 
 
 from collections import OrderedDict
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+import torch  # pyright: ignore[reportMissingImports]
+import torch.nn.functional as F  # pyright: ignore[reportMissingImports]
+from torch import Tensor, nn  # pyright: ignore[reportMissingImports]
 from torch_gcam import GcamTwin
 
 from jaxmatte.models.dim import DimSpec

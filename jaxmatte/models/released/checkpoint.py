@@ -123,7 +123,7 @@ def import_torch(purpose: str) -> Any:
         InputError: it is not installed, or a version whose weights-only loading is not safe.
     """
     try:
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise InputError(
             f"{purpose} needs PyTorch, which is not installed: pip install 'jaxmatte[torch]' "
