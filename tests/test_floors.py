@@ -24,7 +24,19 @@ FLOORS = {
     "export": 5,
     "front": 6,
 }
-FRONT = ("", "__init__", "__main__", "main", "cli", "cli_torch", "run", "runtime")
+FRONT = (
+    "",
+    "__init__",
+    "__main__",
+    "main",
+    "cli",
+    "cli_evaluate",
+    "cli_predict",
+    "cli_report",
+    "cli_torch",
+    "run",
+    "runtime",
+)
 
 
 def room(parts):
