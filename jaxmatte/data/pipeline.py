@@ -53,13 +53,7 @@ def training_batches(
         InputError: the batch cannot be shared evenly, a file of crops holds no colours, or a file
             has become unreadable.
     """
-    if batch_size < 1 or batch_size % process_count:
-        raise InputError(
-            f"a batch of {batch_size} examples cannot be shared evenly by {process_count} "
-            "processes; choose a multiple"
-        )
-    if not 0 <= process_index < process_count:
-        raise InputError(f"process_index is {process_index}; it must be in 0..{process_count - 1}")
+    _check_share(batch_size, process_index, process_count)
     if isinstance(source, ArraySource):
         if colors and not source.colors:
             raise InputError(
@@ -79,6 +73,17 @@ def training_batches(
         process_count=process_count,
         colors=colors,
     )
+
+
+def _check_share(batch_size: int, process_index: int, process_count: int) -> None:
+    """Raise `InputError` unless each process has an equal share of every batch."""
+    if batch_size < 1 or batch_size % process_count:
+        raise InputError(
+            f"a batch of {batch_size} examples cannot be shared evenly by {process_count} "
+            "processes; choose a multiple"
+        )
+    if not 0 <= process_index < process_count:
+        raise InputError(f"process_index is {process_index}; it must be in 0..{process_count - 1}")
 
 
 def evaluation_examples(

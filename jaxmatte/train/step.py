@@ -82,13 +82,7 @@ def make_train_step(
         (loss, (terms, alpha, collections)), gradients = jax.value_and_grad(
             loss_function, has_aux=True
         )(state.params)
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        new_state = TrainState(
-            step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),  # pyright: ignore
-            collections=collections,
-            opt_state=opt_state,
-        )
+        new_state = _updated(state, gradients, collections, optimizer)
         scalars = {"loss": loss, **terms, "gradient_norm": optax.tree.norm(gradients)}
         shown = None if guide is None else guide.alpha[:SHOWN]
         return new_state, StepResult(scalars=scalars, alpha=alpha[:SHOWN], guide_alpha=shown)
@@ -125,6 +119,22 @@ def _predict_in_training(
     )
     assert isinstance(prediction, Prediction)
     return prediction, dict(collections)
+
+
+def _updated(
+    state: TrainState,
+    gradients: Any,
+    collections: dict[str, Any],
+    optimizer: optax.GradientTransformation,
+) -> TrainState:
+    """The state after a step."""
+    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    return TrainState(
+        step=state.step + 1,
+        params=optax.apply_updates(state.params, updates),  # pyright: ignore
+        collections=collections,
+        opt_state=opt_state,
+    )
 
 
 def _target(batch: Mapping[str, jax.Array]) -> Target:
