@@ -12,6 +12,9 @@ import numpy as np
 
 from jaxmatte import models
 from jaxmatte.data import images
+from jaxmatte.evaluate.large import alpha_in_windows
+from jaxmatte.evaluate.memory import Budget
+from jaxmatte.evaluate.parts import Program, evaluate
 from jaxmatte.matting import InputError, Trimap
 from jaxmatte.models import bundle
 
@@ -27,7 +30,8 @@ class Matte:
     """A matting model ready to predict; `load` opens one from its file.
 
     Attributes:
-        spec: what the network is made of; has `stride`, which its input sides must divide by.
+        spec: what the network is made of; has `stride`, which its input sides must divide by, and
+            `stations`, by which large images are computed in parts.
         variables: weights and statistics, a pytree of collections.
         network: the linen module that `spec` describes.
         facts: what the file says about its origin.
@@ -40,24 +44,36 @@ class Matte:
     facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
     digest: str = ""
 
-    def predict(self, image: np.ndarray, trimap: np.ndarray) -> np.ndarray:
+    def predict(
+        self,
+        image: np.ndarray,
+        trimap: np.ndarray,
+        *,
+        max_memory_bytes: int | None = None,
+        progress: bool = False,
+    ) -> np.ndarray:
         """Find the alpha of one image.
 
         The image is padded (see `PADDING`) to one of few sizes, so that a folder of differently
         sized images compiles a few programs and not one each. Where the trimap knows the answer,
         the answer is the trimap's; without unknown pixels the network does not run.
 
+        An image that would take more memory than it may is computed in windows over its unknown
+        region; the result is that of the whole image, to rounding (see `evaluate.large`).
+
         Args:
             image: RGB of shape [h w 3], uint8, or floating point in [0, 1].
             trimap: uint8 of shape [h w] holding the codes 0 background, 128 unknown,
                 255 foreground.
+            max_memory_bytes: memory that the process may hold, all told; None for no limit.
+            progress: show progress bars on standard error where an image is computed in windows.
 
         Returns:
             Alpha in [0, 1], float32 of shape [h w].
 
         Raises:
             InputError: image or trimap has another shape, type or range, their sizes differ, or
-                the network gives values that are no numbers.
+                the network gives values that are no numbers, or the limit of memory is too low.
         """
         pixels = _checked_image(image)
         codes = _checked_trimap(trimap, pixels.shape[:2])
@@ -66,13 +82,30 @@ class Matte:
         height, width = codes.shape
         rows = bucket(height, stride=self.spec.stride) - height
         columns = bucket(width, stride=self.spec.stride) - width
-        alpha = _forward(
+        pixels = np.pad(pixels, ((0, rows), (0, columns), (0, 0)), mode="edge")[None]
+        padded = np.pad(codes, ((0, rows), (0, columns)), mode="edge")[None]
+        if max_memory_bytes is None:
+            alpha = _forward(self.network, self.variables, pixels, padded)
+        else:
+            alpha = self._bounded(pixels, padded, Budget(max_memory_bytes), progress)
+        return self._finished(np.asarray(alpha, np.float32)[0, :height, :width], codes)
+
+    def _bounded(
+        self, image: np.ndarray, trimap: np.ndarray, budget: Budget, progress: bool
+    ) -> np.ndarray:
+        """Alpha [1 h w] of a padded image, whole where that fits."""
+        whole = Program(self.network, (self.variables, (image, trimap), {}))
+        if whole.bytes_needed <= budget.available():
+            return whole(self.variables, (image, trimap), {})[0][0]
+        return alpha_in_windows(
             self.network,
             self.variables,
-            np.pad(pixels, ((0, rows), (0, columns), (0, 0)), mode="edge")[None],
-            np.pad(codes, ((0, rows), (0, columns)), mode="edge")[None],
-        )
-        return self._finished(np.asarray(alpha, np.float32)[0, :height, :width], codes)
+            self.spec,
+            image,
+            trimap,
+            budget=budget,
+            progress=progress,
+        )[None]
 
     def _finished(self, alpha: np.ndarray, codes: np.ndarray) -> np.ndarray:
         """Check the unknown region and take the known regions from the trimap."""
@@ -130,16 +163,17 @@ def _forward(
     network: nn.Module, variables: Mapping[str, Any], image: jax.Array, trimap: jax.Array
 ) -> jax.Array:
     # `network` is static and compares by its fields: two models of one spec share a program.
-    return network.apply(variables, image, trimap, train=False).alpha  # pyright: ignore
+    (alpha,), _ = evaluate(network, variables, (image, trimap), {})
+    return alpha
 
 
 def _checked_image(image: np.ndarray) -> np.ndarray:
-    """The image as float32 in [0, 1]."""
+    """The image as bytes, which the device scales, or as float32 in [0, 1]."""
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise InputError(f"image has shape {image.shape}; give RGB of shape (height, width, 3)")
     if image.dtype == np.uint8:
-        return image.astype(np.float32) / 255
+        return image
     if not np.issubdtype(image.dtype, np.floating):
         raise InputError(f"image is {image.dtype}; give uint8, or floating point in [0, 1]")
     low, high = float(image.min()), float(image.max())

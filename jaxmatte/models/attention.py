@@ -5,18 +5,21 @@ the 4x4 patches of alpha features there. Scores, softmax and mixing are done for
 positions at a time, so that memory grows with the image's area, not with its square.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxmatte.models.layers import BatchNorm, Conv, pad_reflect
 
 _SELF_PENALTY = -1e4
 _SHORTEST_KEY = 1e-4
 _SCALE_RANGE = (0.1, 10.0)
+
+# Of size 4 laid down with stride 2.
+PATCHES_PER_PIXEL = 4
 
 
 def patches(x: Float[Array, "b h w c"], size: int, stride: int) -> Float[Array, "b n p"]:
@@ -75,6 +78,52 @@ def key_scales(unknown: Float[Array, "b h w"]) -> tuple[Float[Array, "b n"], Boo
     return jax.lax.stop_gradient(scales.reshape(batch, -1)), touches
 
 
+class Comparison(NamedTuple):
+    """What the positions of one guidance map are compared by; all rows in row-major order.
+
+    Attributes:
+        queries: guidance patches.
+        keys: the same, of unit length.
+        values: patches of alpha features.
+        scales: softmax scale of each key.
+        touches: whether the patch of a position touches the unknown region.
+    """
+
+    queries: Float[Array, "b n p"]
+    keys: Float[Array, "b n p"]
+    values: Float[Array, "b n q"]
+    scales: Float[Array, "b n"]
+    touches: Bool[Array, "b n"]
+
+
+def compare(
+    guidance: Float[Array, "b h w g"],
+    alpha_features: Float[Array, "b _ _ c"],
+    unknown: Float[Array, "b h w"],
+) -> Comparison:
+    """Lay out what `attend` needs; arguments as in `propagate`."""
+    # At least float32, whatever the precision of the convolutions.
+    queries = patches(guidance, 3, 1).astype(jnp.promote_types(guidance.dtype, jnp.float32))
+    keys = queries / _patch_length(queries)
+    return Comparison(queries, keys, patches(alpha_features, 4, 2), *key_scales(unknown))
+
+
+def attend(compared: Comparison, places: Int[Array, " r"], rows: Array) -> Float[Array, "b r q"]:
+    """Mix the patches of alpha features for some query positions.
+
+    Args:
+        compared: of the whole map.
+        places: indices of the query positions.
+        rows: their guidance patches [b r p].
+    """
+    scores = jnp.einsum("brp,bnp->brn", rows, compared.keys) * compared.scales[:, None]
+    # A place that touches the unknown region must not answer itself.
+    is_self = places[:, None] == jnp.arange(compared.keys.shape[1])[None]
+    scores = scores + jnp.where(is_self[None] & compared.touches[:, None], _SELF_PENALTY, 0.0)
+    weights = jax.nn.softmax(scores, axis=-1).astype(compared.values.dtype)
+    return jnp.einsum("brn,bnq->brq", weights, compared.values)
+
+
 def propagate(
     guidance: Float[Array, "b h w g"],
     alpha_features: Float[Array, "b _ _ c"],
@@ -94,39 +143,26 @@ def propagate(
     Returns:
         Mixed features, of the shape of `alpha_features`.
     """
-    batch, height, width, _ = guidance.shape
-    # At least float32, whatever the precision of the convolutions.
-    queries = patches(guidance, 3, 1).astype(jnp.promote_types(guidance.dtype, jnp.float32))
-    keys = queries / _patch_length(queries)
-    values = patches(alpha_features, 4, 2)
-    scales, touches = key_scales(unknown)
-    count = height * width
-
-    def attend(start: Array, rows: Float[Array, "b r p"]) -> Float[Array, "b r q"]:
-        scores = jnp.einsum("brp,bnp->brn", rows, keys) * scales[:, None]
-        # A place that touches the unknown region must not answer itself.
-        is_self = (start + jnp.arange(rows.shape[1]))[:, None] == jnp.arange(count)[None]
-        scores = scores + jnp.where(is_self[None] & touches[:, None], _SELF_PENALTY, 0.0)
-        weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
-        return jnp.einsum("brn,bnq->brq", weights, values)
-
-    if count <= block:
-        mixed = attend(jnp.int32(0), queries)
+    _, height, width, _ = guidance.shape
+    compared = compare(guidance, alpha_features, unknown)
+    if height * width <= block:
+        mixed = attend(compared, jnp.arange(height * width), compared.queries)
     else:
-        mixed = _by_blocks(attend, queries, block)
+        mixed = _by_blocks(compared, block)
     # Every pixel away from the border lies in four patches.
-    return overlap_add(mixed, height, width) / 4
+    return overlap_add(mixed, height, width) / PATCHES_PER_PIXEL
 
 
-def _by_blocks(attend: Any, queries: Float[Array, "b n p"], block: int) -> Float[Array, "b n q"]:
-    """Apply `attend(first index, rows)` to one block of rows after the other."""
-    batch, count, length = queries.shape
+def _by_blocks(compared: Comparison, block: int) -> Float[Array, "b n q"]:
+    """Attend with one block of query positions after the other."""
+    batch, count, length = compared.queries.shape
     blocks = -(-count // block)
-    padded = jnp.pad(queries, ((0, 0), (0, blocks * block - count), (0, 0)))
+    padded = jnp.pad(compared.queries, ((0, 0), (0, blocks * block - count), (0, 0)))
     stacked = jnp.moveaxis(padded.reshape(batch, blocks, block, length), 1, 0)
+    places = jnp.arange(blocks * block).reshape(blocks, block)
     # Rematerialised: the backward pass would otherwise keep the weights of all blocks.
-    step = jax.checkpoint(lambda inputs: attend(inputs[0], inputs[1]))
-    mixed = jax.lax.map(step, (jnp.arange(blocks) * block, stacked))
+    step = jax.checkpoint(lambda inputs: attend(compared, *inputs))
+    mixed = jax.lax.map(step, (places, stacked))
     return jnp.moveaxis(mixed, 0, 1).reshape(batch, blocks * block, -1)[:, :count]
 
 
@@ -134,6 +170,20 @@ def _patch_length(rows: Float[Array, "b n p"]) -> Float[Array, "b n 1"]:
     square = jnp.sum(jnp.square(rows), axis=-1, keepdims=True)
     # The maximum is taken under the root: the root's gradient at zero would be infinite.
     return jnp.sqrt(jnp.maximum(square, _SHORTEST_KEY**2))
+
+
+class Propagation(nn.Module):
+    """`propagate` under a name of its own, by which a large image is computed in parts."""
+
+    block: int
+
+    def __call__(
+        self,
+        guidance: Float[Array, "b h w g"],
+        alpha_features: Float[Array, "b _ _ c"],
+        unknown: Float[Array, "b h w"],
+    ) -> Float[Array, "b _ _ c"]:
+        return propagate(guidance, alpha_features, unknown, block=self.block)
 
 
 class GuidedAttention(nn.Module):
@@ -168,8 +218,8 @@ class GuidedAttention(nn.Module):
             )
 
         query = project(self.query_width, "guidance_conv", bias=True)(guidance, train)
-        mixed = propagate(
-            query[:, ::2, ::2], alpha_features, unknown[:, ::2, ::2], block=self.block
+        mixed = Propagation(self.block, name="propagation")(
+            query[:, ::2, ::2], alpha_features, unknown[:, ::2, ::2]
         )
         mixed = project(alpha_features.shape[-1], "w_conv", bias=False)(mixed, train)
         # Small at the start: the block begins close to the identity.

@@ -40,6 +40,7 @@ class DimSpec:
     stride = 32
     taps = TAPS
     decoder_taps = DECODER_TAPS
+    stations = ()
 
     def __post_init__(self) -> None:
         if len(self.encoder) != 5 or not all(self.encoder):

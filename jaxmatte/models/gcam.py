@@ -26,6 +26,7 @@ from jaxmatte.models.layers import (
     relu,
 )
 from jaxmatte.models.resnet import DecoderBlock, EncoderBlock, Stage, StageSpec
+from jaxmatte.models.station import Station
 
 TAPS = ("conv2", "conv3", "conv4", "conv5")
 
@@ -64,6 +65,10 @@ class GcamSpec:
     stride = 32
     taps = TAPS
     decoder_taps = ()
+    stations = (
+        Station(path="encoder/gca", remember=("encoder/guidance_head",)),
+        Station(path="decoder/gca", from_image=False),
+    )
 
     def __post_init__(self) -> None:
         for name, count in _COUNTS.items():

@@ -25,6 +25,7 @@ from jaxmatte.models.mobilenet import (
     pointwise,
     relu6,
 )
+from jaxmatte.models.station import Station
 
 # Layers after which the encoder pools by index maps, and the decoder upsamples by them.
 INDEXED = (0, 2, 3, 4, 6)
@@ -65,6 +66,7 @@ class IndexNetSpec:
     stride = 32
     taps = tuple(TAPS)
     decoder_taps = ()
+    stations = (Station(path="aspp"),)
 
     def __post_init__(self) -> None:
         for name, count in _COUNTS.items():

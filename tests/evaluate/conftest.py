@@ -14,6 +14,7 @@ from jaxmatte.matting import Prediction
 @dataclasses.dataclass(frozen=True)
 class BrightnessSpec:
     stride: int = 32
+    stations: tuple = ()
 
 
 class Brightness(nn.Module):

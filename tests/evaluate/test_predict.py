@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from jaxmatte.evaluate.large import alpha_in_windows
 from jaxmatte.evaluate.predict import bucket
 from jaxmatte.matting import InputError
 
@@ -105,3 +106,41 @@ BYTES, CODES = np.zeros((20, 30, 3), np.uint8), np.full((20, 30), 128, np.uint8)
 def test_wrong_input_is_refused_with_what_is_wrong(brightness, image, trimap, message):
     with pytest.raises(InputError, match=message):
         brightness().predict(image, trimap)
+
+
+def test_padding_by_hand_changes_nothing(brightness, picture):
+    image, trimap = picture(300, 410)
+    matte = brightness()
+    alpha = matte.predict(image, trimap)
+    padded = [np.pad(image, ((0, 20), (0, 6), (0, 0)), mode="edge")]
+    padded.append(np.pad(trimap, ((0, 20), (0, 6)), mode="edge"))
+    np.testing.assert_array_equal(matte.predict(*padded)[:300, :410], alpha)
+
+
+def test_within_its_memory_an_image_is_computed_whole(brightness, picture, monkeypatch):
+    image, trimap = picture(300, 410)
+    matte = brightness()
+    monkeypatch.setattr("jaxmatte.evaluate.predict.alpha_in_windows", None)
+    np.testing.assert_array_equal(
+        matte.predict(image, trimap, max_memory_bytes=10**12), matte.predict(image, trimap)
+    )
+
+
+def test_beyond_its_memory_it_is_computed_in_windows(brightness, picture, monkeypatch):
+    image, trimap = picture(700, 900)
+    matte = brightness()
+    programs = []
+    monkeypatch.setattr(
+        "jaxmatte.evaluate.memory.Budget.available", lambda budget: budget.limit_bytes
+    )
+    original = matte.predict(image, trimap)
+    for limit in (10**9, 2 * 10**6):
+        monkeypatch.setattr(
+            "jaxmatte.evaluate.predict.alpha_in_windows",
+            lambda *args, **options: programs.append(limit) or alpha_in_windows(*args, **options),
+        )
+        alpha = matte.predict(image, trimap, max_memory_bytes=limit)
+        np.testing.assert_allclose(alpha, original, atol=1e-6)
+    assert programs == [2 * 10**6]
+    with pytest.raises(InputError, match="windows of 128 x 128 pixels take"):
+        matte.predict(image, trimap, max_memory_bytes=1000)
