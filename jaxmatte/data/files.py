@@ -46,6 +46,24 @@ def list_images(folder: Path, purpose: str) -> list[Path]:
     return images
 
 
+def check_writable(folder: Path) -> None:
+    """Find out whether files can be written to a folder, which need not exist yet.
+
+    Raises:
+        InputError: they cannot; nothing is left behind either way.
+    """
+    nearest = folder
+    while not os.path.lexists(nearest) and nearest != nearest.parent:
+        nearest = nearest.parent
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be written to ({error.strerror} at {nearest})"
+        ) from error
+
+
 def write_atomically(path: Path, payload: bytes) -> None:
     """Write `payload` so that readers see all of it or the file as it was.
 
