@@ -112,8 +112,9 @@ def predict(
         str | None,
         typer.Option(
             metavar="SIZE",
-            help="Memory that the process may hold, such as 4GB or 2000MiB. An image that would "
-            "take more is computed window by window, with the same result.",
+            help="Memory that the process (with an accelerator: that one) may hold, such as 4GB or "
+            "2000MiB. An image that would take more is computed window by window, with the same "
+            "result. By default most of what is free.",
         ),
     ] = None,
     bits: Annotated[int, typer.Option(metavar="8|16", help="Bits a pixel of alpha.")] = 8,
@@ -145,10 +146,13 @@ def predict(
         max_memory_bytes=memory,
     )
     from jaxmatte.evaluate.cache import keep_compiled
+    from jaxmatte.evaluate.memory import default_limit
     from jaxmatte.evaluate.predict import load
 
     keep_compiled()
     matte = load(model)
+    if settings.max_memory_bytes is None:
+        settings = dataclasses.replace(settings, max_memory_bytes=default_limit())
     account = _Account(
         total=len(plan.jobs) + len(plan.failures),
         failures=dict(plan.failures),
@@ -277,9 +281,8 @@ def _predict_one(matte: Any, job: Any, settings: _Settings, account: _Account) -
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        less = "" if settings.max_memory_bytes is None else "a smaller "
         raise InputError(
-            f"{job.image}: there is not enough memory for this image; give {less}--max-memory, "
+            f"{job.image}: there is not enough memory for this image; give a smaller --max-memory, "
             "such as --max-memory 2GB, or scale the image down"
         ) from error
     for option, path in job.outputs.items():

@@ -114,7 +114,8 @@ def test_one_image_becomes_alpha(matte, single):
     expected = np.rint(expected_alpha(photograph(), bands()) * 255)
     np.testing.assert_array_equal(pixels(single / "new/alpha.png"), expected)
     assert matte.order == ["keep", "model.safetensors"]
-    assert matte.calls[0][:2] == (None, True)
+    # Most of what this machine has free, and with a progress bar.
+    assert 10**8 < matte.calls[0][0] < 10**14 and matte.calls[0][1] is True
 
 
 def test_sixteen_bits_and_a_limit_of_memory(matte, single):
@@ -200,7 +201,7 @@ def test_of_a_folder_what_fails_does_not_stop_the_others(matte, folder):
     assert result.exit_code == 1 and result.stdout == ""
     assert "5 of 6 images failed:" in result.stderr and "alpha of 1 of 6 images" in result.stderr
     lines = {line.split(":")[0].strip(): line for line in result.stderr.splitlines()}
-    assert "give --max-memory" in lines["i1.png"] and "give --max-memory" in lines["i3.png"]
+    assert "give a smaller --max-memory" in lines["i1.png"] and "give a smaller --max-memory" in lines["i3.png"]
     assert "the file is empty" in lines["i2.png"]
     assert "no trimap named i4" in lines["i4.png"]
     assert "70 x 45" in lines["i5.png"] and "69 x 45" in lines["i5.png"]

@@ -1,39 +1,63 @@
-"""How much memory the process holds and may still take."""
+"""How much memory is held and may still be taken: the process's, or the accelerator's."""
 
 import dataclasses
 import resource
 import sys
 from pathlib import Path
 
+import jax
+
 from jaxmatte.matting import InputError
 
 # For what no compiler accounts for: threads' scratch memory, fragments, Python itself.
 _MARGIN_BYTES = 150_000_000
 
+# Of what the machine has free, what a program may take unasked.
+_DEFAULT_SHARE = 0.8
+
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """The memory that the whole process may hold, in bytes."""
+    """The memory that may be held, in bytes: by the process on a CPU, else by the accelerator."""
 
     limit_bytes: int
 
     def available(self) -> int:
-        """What may still be taken; negative where the process holds more than it may."""
-        return self.limit_bytes - resident_bytes() - _MARGIN_BYTES
+        """What may still be taken; negative where more is held than may be."""
+        return self.limit_bytes - held_bytes() - _MARGIN_BYTES
 
     def check(self, needed_bytes: int, purpose: str) -> None:
         """Raise `InputError` unless so much may still be taken."""
         if needed_bytes > self.available():
             raise InputError(
                 f"{purpose} take {gigabytes(needed_bytes)} beyond the "
-                f"{gigabytes(resident_bytes() + _MARGIN_BYTES)} the process holds, more than the "
+                f"{gigabytes(held_bytes() + _MARGIN_BYTES)} that are taken already, more than the "
                 f"limit of {gigabytes(self.limit_bytes)}; give more by --max-memory, or a smaller "
                 "image"
             )
 
 
-def resident_bytes() -> int:
-    """Memory the process holds now, or where the system does not say, the most it ever held."""
+def default_limit() -> int | None:
+    """What is held and most of what is free; None where the system does not say."""
+    free = _free_on_host() if jax.default_backend() == "cpu" else _free_on_device()
+    return None if free is None else int(held_bytes() + _DEFAULT_SHARE * free)
+
+
+def held_bytes() -> int:
+    """Memory that the process, or its arrays on the accelerator, hold now."""
+    if jax.default_backend() == "cpu":
+        return _held_on_host()
+    statistics = jax.local_devices()[0].memory_stats() or {}
+    return int(statistics.get("bytes_in_use", 0))
+
+
+def gigabytes(count: int) -> str:
+    """Bytes for a person."""
+    return f"{count / 1e9:.2f} GB"
+
+
+def _held_on_host() -> int:
+    """Resident memory, or where the system does not say, the most it ever was."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
         return pages * resource.getpagesize()
@@ -43,6 +67,17 @@ def resident_bytes() -> int:
         return most if sys.platform == "darwin" else most * 1024
 
 
-def gigabytes(count: int) -> str:
-    """Bytes for a person."""
-    return f"{count / 1e9:.2f} GB"
+def _free_on_host() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        facts = dict(line.split(":", 1) for line in lines)
+        return int(facts["MemAvailable"].split()[0]) * 1024
+    except (OSError, ValueError, KeyError, IndexError):
+        return None
+
+
+def _free_on_device() -> int | None:
+    statistics = jax.local_devices()[0].memory_stats() or {}
+    if "bytes_limit" not in statistics:
+        return None
+    return int(statistics["bytes_limit"]) - int(statistics.get("bytes_in_use", 0))

@@ -4,18 +4,18 @@ import sys
 import pytest
 
 from jaxmatte.evaluate import memory
-from jaxmatte.evaluate.memory import Budget, resident_bytes
+from jaxmatte.evaluate.memory import Budget, default_limit, held_bytes
 from jaxmatte.matting import InputError
 
 
 TAKEN = """
 import numpy as np
-from jaxmatte.evaluate.memory import resident_bytes
-before = resident_bytes()
+from jaxmatte.evaluate.memory import held_bytes
+before = held_bytes()
 taken = np.ones(50_000_000, np.float32)
-during = resident_bytes()
+during = held_bytes()
 del taken
-print(during - before, during - resident_bytes())
+print(during - before, during - held_bytes())
 """
 
 
@@ -27,7 +27,7 @@ def test_memory_that_is_taken_is_seen_and_so_is_memory_given_back():
 
 
 def test_a_budget_leaves_what_is_not_held(monkeypatch):
-    monkeypatch.setattr(memory, "resident_bytes", lambda: 1_000_000_000)
+    monkeypatch.setattr(memory, "held_bytes", lambda: 1_000_000_000)
     budget = Budget(4_000_000_000)
     assert 2_700_000_000 < budget.available() < 3_000_000_000
     budget.check(2_000_000_000, "windows")
@@ -37,4 +37,24 @@ def test_a_budget_leaves_what_is_not_held(monkeypatch):
 
 def test_where_the_system_does_not_say_the_peak_stands_in(monkeypatch):
     monkeypatch.setattr(memory, "Path", lambda name: open("/nonexistent"))
-    assert resident_bytes() > 50_000_000
+    assert held_bytes() > 50_000_000
+
+
+def test_the_default_is_most_of_what_is_free(monkeypatch, tmp_path):
+    (tmp_path / "meminfo").write_text("MemTotal: 9000 kB\nMemAvailable:    5000 kB\n")
+    monkeypatch.setattr(memory, "held_bytes", lambda: 1_000_000)
+    monkeypatch.setattr(memory, "Path", lambda name: tmp_path / "meminfo")
+    assert default_limit() == 1_000_000 + int(0.8 * 5000 * 1024)
+    (tmp_path / "meminfo").write_text("nothing of the kind\n")
+    assert default_limit() is None
+
+
+def test_of_an_accelerator_its_own_memory_counts(monkeypatch):
+    class Accelerator:
+        def memory_stats(self):
+            return {"bytes_limit": 10_000_000_000, "bytes_in_use": 2_000_000_000}
+
+    monkeypatch.setattr(memory.jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(memory.jax, "local_devices", lambda: [Accelerator()])
+    assert held_bytes() == 2_000_000_000
+    assert default_limit() == 2_000_000_000 + int(0.8 * 8_000_000_000)
