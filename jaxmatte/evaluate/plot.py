@@ -1,6 +1,7 @@
-"""Geometry of small line charts with a logarithmic axis, for the SVG in the report.
+"""Geometry of small line charts, for the SVG in the reports.
 
-The markup is the template's; here are only numbers in chart coordinates.
+Losses over steps stand on a logarithmic axis, scores over a measured quantity on linear ones. The
+markup is the template's; here are only numbers in chart coordinates.
 """
 
 import dataclasses
@@ -11,10 +12,12 @@ from typing import Any
 import numpy as np
 
 WIDTH, HEIGHT = 560, 260
-LEFT, RIGHT, TOP, BOTTOM = 56, 20, 12, 38
+LEFT, RIGHT, TOP, BOTTOM = 64, 20, 12, 44
 
 _POINTS = 300
 _SMOOTHED_SHARE = 0.05
+# With more points than this, marks would touch each other.
+_MARKED_POINTS = 40
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,25 +64,39 @@ class Tick:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Mark:
+    """A labelled point, in chart coordinates."""
+
+    x: float
+    y: float
+    label: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Line:
     """One series as points of an SVG polyline.
 
     Attributes:
         name: the series.
         points: all values, thinned out.
-        smooth: their running mean over a twentieth of the steps.
-        last: the running mean at the last step, as text.
+        smooth: what is drawn strongly: of losses their running mean over a twentieth of the steps,
+            of scores the points themselves.
+        color: place of the series among all, drawn or not: its colour is the same in every chart.
+        last: the last value of `smooth`, as text.
+        marks: the single points, where they are few enough to be told apart.
     """
 
     name: str
     points: str
     smooth: str
+    color: int
     last: str
+    marks: tuple[Mark, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Chart:
-    """A curve laid out; without lines where nothing can be drawn on a logarithmic axis."""
+    """A curve laid out; without lines where nothing can be drawn."""
 
     title: str
     lines: tuple[Line, ...]
@@ -88,8 +105,9 @@ class Chart:
 
 
 def layout(curve: Curve) -> Chart:
-    """Place a curve in the chart; values that have no logarithm are left out."""
+    """Place a curve in a chart with a logarithmic axis; values without a logarithm are left out."""
     steps = np.asarray(curve.steps, np.float64)
+    colors = {name: place for place, name in enumerate(curve.series)}
     drawn = {}
     for name, values in curve.series.items():
         array = np.asarray(values, np.float64)
@@ -103,14 +121,54 @@ def layout(curve: Curve) -> Chart:
     up = _Axis(float(logarithms.min()), float(logarithms.max()))
     return Chart(
         title=curve.title,
-        lines=tuple(_line(name, s, values, across, up) for name, (s, values) in drawn.items()),
+        lines=tuple(
+            _loss_line(name, colors[name], s, v, across, up) for name, (s, v) in drawn.items()
+        ),
         across=tuple(
             Tick(position=_x(across, value), label=f"{value:,.0f}")
-            for value in across.round_values()
+            for value in across.round_values(least=1.0)
         ),
         up=tuple(
             Tick(position=_y(up, math.log10(value)), label=f"{value:.4g}")
             for value in _logarithmic_values(up)
+        ),
+    )
+
+
+def layout_linear(
+    title: str, series: Mapping[str, Sequence[tuple[float, float]]], *, unit: str = ""
+) -> Chart:
+    """Place points (x, y) in a chart with linear axes; the upright one starts at zero.
+
+    Args:
+        title: what the chart is headed with.
+        series: name of a line to its points; they need not share their x. Finite, y not negative.
+        unit: what follows x in the labels of the points, e.g. ` px`.
+
+    Returns:
+        The chart; each line is drawn in the order of x.
+    """
+    drawn = {
+        name: np.asarray(sorted(points), np.float64) for name, points in series.items() if points
+    }
+    colors = {name: place for place, name in enumerate(series)}
+    if not drawn:
+        return Chart(title=title, lines=(), across=(), up=())
+    xs, ys = np.concatenate(list(drawn.values())).T
+    across = _Axis(float(xs.min()), float(xs.max()))
+    up = _Axis(0.0, float(ys.max()) or 1.0)
+    return Chart(
+        title=title,
+        lines=tuple(
+            _score_line(name, colors[name], points, across, up, unit)
+            for name, points in drawn.items()
+        ),
+        across=tuple(
+            Tick(position=_x(across, value), label=f"{value:,.4g}")
+            for value in across.round_values() or [across.low]
+        ),
+        up=tuple(
+            Tick(position=_y(up, value), label=f"{value:,.4g}") for value in up.round_values()
         ),
     )
 
@@ -126,9 +184,15 @@ class _Axis:
         """Where between low (0) and high (1) a value lies."""
         return (value - self.low) / (self.high - self.low) if self.high > self.low else 0.5
 
-    def round_values(self) -> list[float]:
-        """Some four to eight values at multiples of 1, 2 or 5 times a power of ten."""
-        rough = max((self.high - self.low) / 8, 1.0)
+    def round_values(self, least: float = 0.0) -> list[float]:
+        """Some three to seven values at multiples of 1, 2 or 5 times a power of ten.
+
+        Args:
+            least: how far apart they are at least, e.g. 1 for what is counted.
+        """
+        rough = max((self.high - self.low) / 6, least)
+        if not rough:
+            return []
         power = 10.0 ** math.floor(math.log10(rough))
         step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough)
         first = math.ceil(self.low / step)
@@ -155,13 +219,37 @@ def _y(axis: _Axis, value: Any) -> Any:
     return HEIGHT - BOTTOM - axis.share(value) * (HEIGHT - TOP - BOTTOM)
 
 
-def _line(name: str, steps: np.ndarray, values: np.ndarray, across: _Axis, up: _Axis) -> Line:
+def _loss_line(
+    name: str, color: int, steps: np.ndarray, values: np.ndarray, across: _Axis, up: _Axis
+) -> Line:
+    """A noisy line on an axis of logarithms, and its running mean."""
     smooth = _running_mean(values)
     return Line(
         name=name,
-        points=_points(steps, values, across, up),
-        smooth=_points(steps, smooth, across, up),
+        points=_points(steps, np.log10(values), across, up),
+        smooth=_points(steps, np.log10(smooth), across, up),
+        color=color,
         last=f"{smooth[-1]:.4g}",
+    )
+
+
+def _score_line(
+    name: str, color: int, measured: np.ndarray, across: _Axis, up: _Axis, unit: str
+) -> Line:
+    """A line through measured points, which are marked where they are few."""
+    xs, ys = measured.T
+    points = _points(xs, ys, across, up)
+    marks = [
+        Mark(x=_x(across, x), y=_y(up, y), label=f"{name}: {y:.4g} at {x:.4g}{unit}")
+        for x, y in zip(xs.tolist(), ys.tolist(), strict=True)
+    ]
+    return Line(
+        name=name,
+        points=points,
+        smooth=points,
+        color=color,
+        last=f"{ys[-1]:.4g} at {xs[-1]:.4g}{unit}",
+        marks=tuple(marks) if len(marks) <= _MARKED_POINTS else (),
     )
 
 
@@ -174,9 +262,9 @@ def _running_mean(values: np.ndarray) -> np.ndarray:
     return (sums[ends] - sums[starts]) / (ends - starts)
 
 
-def _points(steps: np.ndarray, values: np.ndarray, across: _Axis, up: _Axis) -> str:
-    """At most some hundred points, the last one among them."""
-    kept = np.unique(np.linspace(0, len(values) - 1, min(len(values), _POINTS)).round().astype(int))
-    xs = np.broadcast_to(_x(across, steps[kept]), kept.shape)
-    ys = np.broadcast_to(_y(up, np.log10(values[kept])), kept.shape)
-    return " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(xs, ys, strict=True))
+def _points(xs: np.ndarray, ys: np.ndarray, across: _Axis, up: _Axis) -> str:
+    """At most some hundred points, the last one among them; both in the units of their axes."""
+    kept = np.unique(np.linspace(0, len(ys) - 1, min(len(ys), _POINTS)).round().astype(int))
+    placed_x = np.broadcast_to(_x(across, xs[kept]), kept.shape)
+    placed_y = np.broadcast_to(_y(up, ys[kept]), kept.shape)
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(placed_x, placed_y, strict=True))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from jaxmatte.evaluate import plot
-from jaxmatte.evaluate.plot import Curve, layout
+from jaxmatte.evaluate.plot import Curve, layout, layout_linear
 
 
 def points(text):
@@ -91,3 +91,56 @@ def test_rows_of_the_metrics_file_become_a_curve():
 def test_a_series_of_another_length_is_refused():
     with pytest.raises(ValueError, match="'loss' has 1 values for 2 steps"):
         Curve(title="s", steps=[1, 2], series={"loss": [1.0]})
+
+
+def test_linear_axes_start_at_zero_and_at_the_least_x():
+    chart = layout_linear("SAD", {"student": [(40.0, 4.0), (10.0, 1.0)]}, unit=" px")
+    expected_x = [plot.LEFT, plot.WIDTH - plot.RIGHT]
+    height = plot.HEIGHT - plot.TOP - plot.BOTTOM
+    expected_y = [plot.HEIGHT - plot.BOTTOM - height / 4, plot.TOP]
+    drawn = points(chart.lines[0].smooth)
+    np.testing.assert_allclose(drawn, np.stack([expected_x, expected_y], axis=1), atol=0.06)
+    up = {tick.label: tick.position for tick in chart.up}
+    assert set(up) == {"0", "1", "2", "3", "4"}
+    np.testing.assert_allclose([up["0"], up["4"]], [plot.HEIGHT - plot.BOTTOM, plot.TOP])
+    assert [tick.label for tick in chart.across] == ["10", "15", "20", "25", "30", "35", "40"]
+
+
+def test_measured_points_are_marked_with_their_values():
+    series = {"teacher": [], "student": [(10.0, 0.0), (20.0, 1.23456)]}
+    (line,) = layout_linear("SAD", series, unit=" px").lines
+    assert [mark.label for mark in line.marks] == [
+        "student: 0 at 10 px",
+        "student: 1.235 at 20 px",
+    ]
+    placed = np.array([[mark.x, mark.y] for mark in line.marks])
+    np.testing.assert_allclose(placed, points(line.points), atol=0.06)
+    assert line.last == "1.235 at 20 px"
+
+
+def test_a_series_keeps_its_colour_where_others_are_not_drawn():
+    series = {"teacher": [], "baseline": [(1.0, 1.0)], "student": [(1.0, 2.0)]}
+    lines = layout_linear("SAD", series).lines
+    assert {line.name: line.color for line in lines} == {"baseline": 1, "student": 2}
+    losses = {"off": [0.0, 0.0], "loss": [1.0, 2.0]}
+    (line,) = layout(Curve(title="s", steps=[1, 2], series=losses)).lines
+    assert line.color == 1
+
+
+def test_many_points_are_a_line_without_marks():
+    (line,) = layout_linear("s", {"a": [(float(x), float(x)) for x in range(100)]}).lines
+    assert len(points(line.points)) == 100 and line.marks == ()
+
+
+@pytest.mark.parametrize("series", [{"a": [(5.0, 0.0)]}, {"a": [(5.0, 3.0)]}, {"a": [(0.1, 1e-9)]}])
+def test_one_point_is_placed_inside_the_chart(series):
+    chart = layout_linear("s", series)
+    (mark,) = chart.lines[0].marks
+    assert plot.LEFT <= mark.x <= plot.WIDTH - plot.RIGHT
+    assert plot.TOP <= mark.y <= plot.HEIGHT - plot.BOTTOM
+    assert chart.across and chart.up
+
+
+def test_no_points_give_an_empty_linear_chart():
+    chart = layout_linear("s", {"a": []})
+    assert chart.lines == chart.across == chart.up == ()

@@ -1,12 +1,8 @@
-import base64
-import io
-import re
-from html.parser import HTMLParser
-
 import numpy as np
 import pytest
-from PIL import Image
+from html_pages import Page, assert_nothing_outside
 
+from jaxmatte.evaluate import metrics
 from jaxmatte.evaluate.report import Curve, ModelRow, Panel, write_report
 from jaxmatte.matting import InputError
 
@@ -15,57 +11,24 @@ ROWS = [
         name="teacher",
         parameters=25_164_529,
         macs=8_440_545_280,
-        sad_thousands=4.0,
+        sad=4.0,
         mse=0.01,
+        grad=2.0,
+        conn=3.0,
         file_bytes=100 * 2**20,
     ),
     ModelRow(
         name="student",
         parameters=6_297_849,
         macs=2_206_000_000,
-        sad_thousands=5.1234,
+        sad=5.1234,
         mse=0.0123456,
+        grad=2.3456,
+        conn=1234.5678,
         file_bytes=25 * 2**20,
     ),
-    ModelRow(name="0.5 everywhere", sad_thousands=20.0, mse=0.1),
+    ModelRow(name="0.5 everywhere", sad=20.0, mse=0.1),
 ]
-
-
-class Page(HTMLParser):
-    """Collects what a test asks of a page, and checks that tags close in order."""
-
-    VOID = {"meta", "img"}
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.tags, self.words = [], [], []
-        self.feed(text)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.words.append(data)
-
-    def text(self):
-        return re.sub(r"\s+", " ", " ".join(self.words))
-
-    def pictures(self):
-        return {
-            tag["alt"]: Image.open(io.BytesIO(base64.b64decode(tag["src"].partition(",")[2])))
-            for name, tag in self.tags
-            if name == "img"
-        }
 
 
 def panel(name, student_error=0.25, size=(24, 32)):
@@ -100,21 +63,16 @@ def render(tmp_path, **changes):
 
 
 def test_the_page_refers_to_nothing_outside(tmp_path):
-    text = render(tmp_path)
-    page = Page(text)
-    for name, attributes in page.tags:
-        assert name not in {"script", "link", "iframe", "object"}
-        assert "href" not in attributes
-        assert attributes.get("src", "data:image/").startswith("data:image/")
-    assert "http" not in text and "@import" not in text and "url(" not in text
+    assert_nothing_outside(render(tmp_path))
 
 
 def test_the_table_shows_sizes_scores_and_shares(tmp_path):
     text = Page(render(tmp_path)).text()
     for shown in ("25,164,529", "6,297,849", "25.0%", "8.44 G", "2.21 G", "26.1%", "100.0 MiB"):
         assert shown in text
-    for shown in ("4.000", "5.123", "0.01235", "20.000", "0.5 everywhere – – – 20.000"):
+    for shown in ("4.000 0.01000 2.000 3.000", "5.123 0.01235 2.346 1,234.568"):
         assert shown in text
+    assert "0.5 everywhere – – – 20.000 0.10000 – –" in text
     assert "100.0%" not in text
 
 
@@ -122,6 +80,18 @@ def test_panels_come_worst_first_with_their_scores(tmp_path):
     text = Page(render(tmp_path)).text()
     # 384 unknown pixels, each wrong by 0.5 (128 of 255 levels) and by 0.1 (25 of 255).
     assert text.index("large") < text.index("0.193") < text.index("small") < text.index("0.038")
+
+
+def test_the_scores_of_a_panel_are_those_of_the_protocol(tmp_path):
+    shown = panel("troll", 0.25)
+    text = Page(render(tmp_path, panels=[shown])).text()
+    measures = metrics.measure(
+        shown.predictions["student"], shown.target, shown.trimap, protocol="adobe"
+    )
+    # Levels 128 and 191 everywhere in the unknown region.
+    np.testing.assert_allclose(measures.mse, (63 / 255) ** 2, rtol=1e-6)
+    four = f"{measures.sad:.3f} {measures.mse:.5f} {measures.grad:.3f} {measures.conn:.3f}"
+    assert f"SAD MSE Grad Conn teacher 0.000 0.00000 0.000 0.000 student {four}" in text
 
 
 def test_every_picture_is_labelled_and_shows_its_array(tmp_path):
