@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from jaxmatte import cli_torch
+from jaxmatte import cli_evaluate, cli_predict, cli_report, cli_torch
 
 NETWORKS = (
     "dim-teacher",
@@ -53,7 +53,8 @@ app = typer.Typer(
 )
 
 
-cli_torch.register(app)
+for commands in (cli_predict, cli_evaluate, cli_report, cli_torch):
+    commands.register(app)
 
 
 @app.callback()
@@ -83,43 +84,6 @@ def info(
     """
     facts = _describe(network)
     typer.echo(json.dumps(facts, indent=2) if as_json else _as_text(facts))
-
-
-@app.command(
-    epilog="Example: jaxmatte predict runs/gcam/student/model.safetensors "
-    "--image troll.png --trimap troll_trimap.png --output alpha.png"
-)
-def predict(
-    model: Annotated[Path, typer.Argument(help="The model.safetensors that a run has written.")],
-    image: Annotated[Path, typer.Option(help="The photograph, of any size.")],
-    trimap: Annotated[
-        Path,
-        typer.Option(
-            help="Grey image of the same size: 0 background, 128 unknown, 255 foreground."
-        ),
-    ],
-    output: Annotated[Path, typer.Option(help="Where the alpha goes, an 8-bit grey PNG.")],
-    tolerant_trimap: Annotated[
-        bool,
-        typer.Option(
-            "--tolerant-trimap",
-            help="Read trimap values near 0 and 255 as known and all between as unknown: for "
-            "trimaps saved as JPEG, resized, or with 127 for unknown.",
-        ),
-    ] = False,
-) -> None:
-    """Find the alpha of one image where its trimap says unknown.
-
-    The known regions of the result are exactly the trimap's. The output appears only when it is
-    complete.
-    """
-    from jaxmatte.data import images
-
-    _check_output(output, image, trimap)
-    pixels, codes = images.read_image(image), images.read_trimap(trimap, tolerant=tolerant_trimap)
-    from jaxmatte.evaluate.predict import load
-
-    images.write_alpha(output, load(model).predict(pixels, codes))
 
 
 @app.command(
@@ -163,17 +127,6 @@ def pack(
     counts = {"train": crops, "validation": held_out, "test": held_out}
     write(output, source, config, counts, seed=seed, colors=colors)
     typer.echo(f"{output}: {crops} + {held_out} + {held_out} crops of {source.describe()}")
-
-
-def _check_output(output: Path, *inputs: Path) -> None:
-    """Refuse before any work is done what could not be written, or would destroy an input."""
-    from jaxmatte.matting import InputError
-
-    if output.suffix.lower() != ".png":
-        raise InputError(f"--output {output}: alpha is written as PNG; give a name ending in .png")
-    for path in inputs:
-        if output.resolve() == path.resolve():
-            raise InputError(f"--output {output} is also an input; give the alpha its own name")
 
 
 def _describe(name: str) -> dict[str, Any]:

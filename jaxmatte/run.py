@@ -18,7 +18,8 @@ from jaxmatte.data.sources import Source, open_source
 from jaxmatte.data.triples import read_triples
 from jaxmatte.evaluate.predict import Matte, load
 from jaxmatte.evaluate.report import Curve, ModelRow, Panel, write_report
-from jaxmatte.evaluate.scoring import Scores, score
+from jaxmatte.evaluate.results import Result
+from jaxmatte.evaluate.scoring import score
 from jaxmatte.matting import InputError
 from jaxmatte.models import Spec, build, cost
 from jaxmatte.train.config import EvaluateConfig, Experiment
@@ -116,7 +117,7 @@ def _validation(experiment: Experiment, source: Source) -> Any:
 
     def validate(spec: Spec, variables: Mapping[str, Any]) -> Mapping[str, float]:
         mean = score(Matte(spec=spec, variables=variables, network=build(spec)), examples).mean
-        return {"sad": mean.sad_thousands, "mse": mean.mse}
+        return {"sad": mean.sad, "mse": mean.mse}
 
     return validate
 
@@ -136,13 +137,16 @@ def conclude(
     files = _with_best(models)
     mattes = {name: load(path) for name, path in files.items()}
     scores = {
-        title: {name: score(matte, examples, progress=True) for name, matte in mattes.items()}
+        title: {
+            name: score(matte, examples, name=name, progress=True)
+            for name, matte in mattes.items()
+        }
         for title, examples in sets.items()
     }
     for title in sets:
         scores[title]["trimap alone"] = score(_half, sets[title])
     contents = {
-        title: {name: dataclasses.asdict(result) for name, result in results.items()}
+        title: {name: json.loads(result.to_json()) for name, result in results.items()}
         for title, results in scores.items()
     }
     title = next(reversed(sets))
@@ -209,7 +213,7 @@ def _half(image: np.ndarray, trimap: np.ndarray) -> np.ndarray:
 def _rows(
     models: Mapping[str, pathlib.Path],
     mattes: Mapping[str, Matte],
-    scores: Mapping[str, Scores],
+    scores: Mapping[str, Result],
 ) -> list[ModelRow]:
     rows = []
     for name, result in scores.items():
@@ -223,8 +227,7 @@ def _rows(
                 "file_bytes": models[name].stat().st_size,
             }
         )
-        mean = result.mean
-        rows.append(ModelRow(name=name, sad_thousands=mean.sad_thousands, mse=mean.mse, **size))
+        rows.append(ModelRow(name=name, **dataclasses.asdict(result.mean), **size))
     return rows
 
 
@@ -266,7 +269,7 @@ def _summary(experiment: Experiment, title: str, examples: Sequence[Example]) ->
 
 
 def _facts(
-    experiment: Experiment, source: Source, scores: Mapping[str, Mapping[str, Scores]]
+    experiment: Experiment, source: Source, scores: Mapping[str, Mapping[str, Result]]
 ) -> dict[str, str]:
     facts = {"seed": str(experiment.seed), "data": source.describe()}
     facts["training data SHA-256"] = source.fingerprint
@@ -275,17 +278,20 @@ def _facts(
         facts[f"{title} SHA-256"] = first.fingerprint
         facts[f"{title} protocol"] = f"{first.protocol}; {first.rounding}; {first.padding}"
     for name, result in next(iter(scores.values())).items():
-        if result.model_digest:
-            facts[f"{name} SHA-256"] = result.model_digest
+        if result.model:
+            facts[f"{name} SHA-256"] = result.model
     facts["settings"] = json.dumps(experiment.to_json(), indent=2)
     return facts
 
 
-def _table(scores: Mapping[str, Mapping[str, Scores]]) -> str:
-    lines = [f"{'scores in the unknown region':<40} {'SAD/1000':>9} {'MSE':>8}"]
+def _table(scores: Mapping[str, Mapping[str, Result]]) -> str:
+    heads = "".join(f" {head:>9}" for head in ("SAD/1000", "MSE", "Grad/1000", "Conn/1000"))
+    lines = [f"{'scores in the unknown region':<40}{heads}"]
     for title, results in scores.items():
         lines.append(f"{title} ({len(next(iter(results.values())).images)} images)")
         for name, result in results.items():
             mean = result.mean
-            lines.append(f"  {name:<38} {mean.sad_thousands:9.3f} {mean.mse:8.5f}")
+            lines.append(
+                f"  {name:<38} {mean.sad:9.3f} {mean.mse:9.5f} {mean.grad:9.3f} {mean.conn:9.3f}"
+            )
     return "\n".join(lines)

@@ -1,117 +1,226 @@
-"""Scores of a model on examples, with all that makes them comparable."""
+"""Scores of a model or of stored predictions, with all that makes them comparable."""
 
 import dataclasses
-import json
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 
 import numpy as np
 from tqdm import tqdm
 
-from jaxmatte.data.examples import Example, fingerprint
-from jaxmatte.evaluate import metrics
+from jaxmatte.data.examples import Example, digest, fingerprint_of_digests
+from jaxmatte.data.trimap import trimap_from_alpha
+from jaxmatte.evaluate import cases, metrics
+from jaxmatte.evaluate.cases import Case, Predictor
 from jaxmatte.evaluate.predict import PADDING, Matte
-from jaxmatte.matting import InputError
+from jaxmatte.evaluate.results import (
+    AS_PREDICTED,
+    FROM_TRIMAP,
+    ImageScore,
+    Result,
+    WidthScore,
+)
+from jaxmatte.matting import InputError, Trimap
 
-Predictor = Callable[[np.ndarray, np.ndarray], np.ndarray]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ImageScore:
-    """Scores of one image over its unknown region.
-
-    Attributes:
-        name: the example's name.
-        sad_thousands: sum of absolute differences, in thousands.
-        mse: mean squared difference.
-    """
-
-    name: str
-    sad_thousands: float
-    mse: float
+WHOLE_IMAGE = "whole-image"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Scores:
-    """Scores of one model on one set of examples; two are comparable when all else agrees.
+class Scoring:
+    """How pictures are scored.
 
     Attributes:
-        images: one score an example, in the order of the examples.
-        mean: averages over images.
-        protocol: whose definition of the metrics was followed.
-        rounding: how alpha was rounded to 8 bits.
-        padding: how images were brought to a size the network takes; empty where another
-            function than a `Matte` predicted.
-        fingerprint: SHA-256 of the examples.
-        model_digest: SHA-256 of the model file; empty where there is none.
+        protocols: whose definitions to follow, of `metrics.PROTOCOLS`.
+        known_from_trimap: put the trimap's values into the known region of every prediction.
+        widths: score again with trimaps made of the true alpha, reaching so many pixels beyond
+            what is neither opaque nor transparent; by the first protocol.
+        timed: keep how long predictions took.
+        save: called with each picture and its prediction, to keep it; returns the files made.
     """
 
-    images: tuple[ImageScore, ...]
-    mean: metrics.Means
-    protocol: str
-    rounding: str
-    padding: str
-    fingerprint: str
-    model_digest: str
-
-    def to_json(self) -> str:
-        """All of it as a JSON object."""
-        return json.dumps(dataclasses.asdict(self), indent=2)
-
-    def table(self) -> str:
-        """All images and their mean as text in aligned columns."""
-        rows = [(image.name, image.sad_thousands, image.mse) for image in self.images]
-        rows.append(("mean", self.mean.sad_thousands, self.mean.mse))
-        width = max(len(name) for name, _, _ in rows)
-        lines = [f"{'image':<{width}}  {'SAD/1000':>9}  {'MSE':>8}"]
-        lines += [f"{name:<{width}}  {sad:9.3f}  {mse:8.5f}" for name, sad, mse in rows]
-        return "\n".join(lines)
+    protocols: tuple[str, ...] = ("adobe",)
+    known_from_trimap: bool = False
+    widths: tuple[int, ...] = ()
+    timed: bool = False
+    save: Callable[[Case, np.ndarray], Mapping[str, str]] | None = None
 
 
 def score(
-    model: Matte | Predictor, examples: Sequence[Example], *, progress: bool = False
-) -> Scores:
-    """Predict every example and measure it in its unknown region.
+    model: Matte | Predictor,
+    examples: Iterable[Example],
+    *,
+    protocol: str = "adobe",
+    name: str = "",
+    known_from_trimap: bool = False,
+    progress: bool = False,
+) -> Result:
+    """Predict every example and measure it.
 
     Args:
         model: a loaded model, or any function of image and trimap to alpha in [0, 1].
-        examples: images with trimap and true alpha; each trimap has unknown pixels.
+        examples: images with trimap and true alpha, read once; of all protocols but whole-image,
+            each trimap has unknown pixels.
+        protocol: whose definition of the metrics, of `metrics.PROTOCOLS`.
+        name: what tables call the result.
+        known_from_trimap: put the trimap's values into the known region of every prediction. The
+            predictions of a `Matte` have them already.
         progress: show a progress bar on standard error.
 
     Returns:
-        The scores, with protocol, rounding, padding and the hashes of data and model.
+        The scores, sorted by name, with protocol, rounding, padding and the hashes of data and
+        model.
 
     Raises:
-        InputError: there is no example, or one cannot be predicted or scored; it is named.
+        InputError: there is no example, no such protocol, or an example cannot be predicted or
+            scored; it is named.
     """
-    if not examples:
-        raise InputError("there is nothing to score: the list of examples is empty")
-    predict = model.predict if isinstance(model, Matte) else model
-    totals, images = metrics.NOTHING, []
-    for example in tqdm(examples, desc="scoring", unit="image", disable=not progress):
-        sums = _measure(predict, example)
-        totals += sums
-        images.append(ImageScore(name=example.name, sad_thousands=sums.sad_thousands, mse=sums.mse))
-    return Scores(
-        images=tuple(images),
-        mean=totals.mean(),
-        protocol=metrics.PROTOCOL,
-        rounding=metrics.ROUNDING,
-        padding=PADDING if isinstance(model, Matte) else "",
-        fingerprint=fingerprint(examples),
-        model_digest=model.digest if isinstance(model, Matte) else "",
+    is_matte = isinstance(model, Matte)
+    predict = model.predict if is_matte else model
+    (result,) = score_cases(
+        (cases.of_example(example, predict) for example in examples),
+        Scoring(protocols=(protocol,), known_from_trimap=known_from_trimap, timed=is_matte),
+        name=name,
+        model=model if is_matte else None,
+        total=len(examples) if isinstance(examples, Sized) else None,
+        progress=progress,
+    )
+    return result
+
+
+def score_cases(
+    pictures: Iterable[Case],
+    scoring: Scoring,
+    *,
+    name: str = "",
+    model: Matte | None = None,
+    total: int | None = None,
+    progress: bool = False,
+) -> tuple[Result, ...]:
+    """Score pictures, of which one at a time is held in memory.
+
+    Args:
+        pictures: what to score, read once.
+        scoring: how.
+        name: what tables call the results.
+        model: what predicts, where it is a model of jaxmatte.
+        total: how many pictures there are, for the progress bar.
+        progress: show a progress bar on standard error.
+
+    Returns:
+        One result a protocol, in their order.
+
+    Raises:
+        InputError: there is no picture, no such protocol, or one cannot be predicted or scored; it
+            is named.
+    """
+    roundings = [metrics.rounding(protocol) for protocol in scoring.protocols]
+    images: list[tuple[ImageScore, ...]] = []
+    digests: list[bytes] = []
+    curves: list[tuple[metrics.Measures, ...]] = []
+    for case in tqdm(pictures, desc="scoring", unit="image", total=total, disable=not progress):
+        images.append(_score_case(case, scoring))
+        curves.append(tuple(_score_width(case, width, scoring) for width in scoring.widths))
+        digests.append(digest(case.name, case.trimap, case.alpha))
+    if not images:
+        raise InputError("there is nothing to score: the set is empty")
+    widths = tuple(
+        WidthScore(unknown_px=width, **dataclasses.asdict(metrics.mean(column)))
+        for width, column in zip(scoring.widths, zip(*curves, strict=True), strict=True)
+    )
+    results = []
+    for index, protocol in enumerate(scoring.protocols):
+        scored = sorted((image[index] for image in images), key=lambda image: image.name)
+        results.append(
+            Result(
+                name=name,
+                protocol=protocol,
+                rounding=roundings[index],
+                known_region=FROM_TRIMAP if scoring.known_from_trimap else AS_PREDICTED,
+                padding=PADDING if model is not None else "",
+                fingerprint=fingerprint_of_digests(digests),
+                model=model.digest if model is not None else "",
+                images=tuple(scored),
+                mean=metrics.mean([image.measures for image in scored]),
+                widths=widths if index == 0 else (),
+            )
+        )
+    return tuple(results)
+
+
+def _score_case(case: Case, scoring: Scoring) -> tuple[ImageScore, ...]:
+    """The scores of one picture, one a protocol; an error names it."""
+    try:
+        _check_scorable(case, scoring.protocols)
+        start = time.perf_counter()
+        alpha = np.asarray(case.predict(case.trimap))
+        seconds = time.perf_counter() - start if scoring.timed else None
+        made = scoring.save(case, alpha) if scoring.save is not None else {}
+        measured = _measure(case, case.trimap, alpha, scoring.protocols, scoring.known_from_trimap)
+    except ValueError as error:
+        raise InputError(f"{case.name}: {error}") from error
+    return tuple(
+        ImageScore(
+            name=case.name,
+            **dataclasses.asdict(measures),
+            seconds=seconds,
+            files={**case.files, **made},
+        )
+        for measures in measured
     )
 
 
-def _measure(predict: Predictor, example: Example) -> metrics.Sums:
-    """Predict and measure one example; an error names it."""
+def _score_width(case: Case, width: int, scoring: Scoring) -> metrics.Measures:
+    """The scores of one picture with the trimap of a width, by the first protocol."""
+    trimap = trimap_from_alpha(case.alpha, erode_px=width, dilate_px=width)
     try:
-        alpha = predict(example.image, example.trimap)
-        if alpha.shape != example.alpha.shape:
-            raise ValueError(
-                f"the predicted alpha has shape {alpha.shape}, the true one {example.alpha.shape}"
-            )
-        return metrics.measure(
-            metrics.to_levels(alpha), metrics.to_levels(example.alpha), example.trimap
+        alpha = np.asarray(case.predict(trimap))
+        (measures,) = _measure(
+            case, trimap, alpha, scoring.protocols[:1], scoring.known_from_trimap
         )
     except ValueError as error:
-        raise InputError(f"{example.name}: {error}") from error
+        raise InputError(f"{case.name}, with unknown width {width}: {error}") from error
+    return measures
+
+
+def _check_scorable(case: Case, protocols: Sequence[str]) -> None:
+    needing = [protocol for protocol in protocols if protocol != WHOLE_IMAGE]
+    if needing and not (case.trimap == Trimap.UNKNOWN).any():
+        file = case.files.get("trimap", "the trimap")
+        raise InputError(
+            f"{file} has no unknown pixel (value {Trimap.UNKNOWN:d}), over which {needing[0]} "
+            f"scores; leave the image out, or score all pixels by the protocol {WHOLE_IMAGE}"
+        )
+
+
+def _measure(
+    case: Case,
+    trimap: np.ndarray,
+    alpha: np.ndarray,
+    protocols: Sequence[str],
+    known_from_trimap: bool,
+) -> list[metrics.Measures]:
+    if alpha.shape != case.alpha.shape:
+        raise InputError(
+            f"the predicted alpha has shape {alpha.shape}, the true one {case.alpha.shape}"
+        )
+    if known_from_trimap:
+        opaque = 255 if alpha.dtype == np.uint8 else 1
+        known = np.where(trimap == Trimap.FOREGROUND, opaque, 0).astype(alpha.dtype)
+        alpha = np.where(trimap == Trimap.UNKNOWN, alpha, known)
+    prediction, target = _levels_if_exact(alpha), _levels_if_exact(case.alpha)
+    return [
+        metrics.measure(prediction, target, trimap, protocol=protocol) for protocol in protocols
+    ]
+
+
+def _levels_if_exact(alpha: np.ndarray) -> np.ndarray:
+    """Alpha that was read from 8 bits as those levels.
+
+    The protocols that compute in double precision divide levels in it, which single precision
+    would take across a threshold.
+    """
+    if not np.issubdtype(alpha.dtype, np.floating):
+        return alpha
+    with np.errstate(invalid="ignore"):
+        levels = np.rint(np.clip(alpha, 0, 1) * 255).astype(np.uint8)
+    exact = levels.astype(alpha.dtype) / alpha.dtype.type(255)
+    return levels if np.array_equal(exact, alpha) else alpha
