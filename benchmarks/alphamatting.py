@@ -26,7 +26,7 @@ CLOSED_FORM, KNN = "closed-form (PyMatting)", "KNN (PyMatting)"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--root", type=Path, required=True, help="has input/, alpha/, trimap1/, …")
     parser.add_argument("--model", action="append", default=[], help="NAME=model.safetensors")
     parser.add_argument("--parts", type=Path, default=Path("runs/alphamatting"))

@@ -138,8 +138,7 @@ def conclude(
     mattes = {name: load(path) for name, path in files.items()}
     scores = {
         title: {
-            name: score(matte, examples, name=name, progress=True)
-            for name, matte in mattes.items()
+            name: score(matte, examples, name=name, progress=True) for name, matte in mattes.items()
         }
         for title, examples in sets.items()
     }

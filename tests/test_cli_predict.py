@@ -201,7 +201,10 @@ def test_of_a_folder_what_fails_does_not_stop_the_others(matte, folder):
     assert result.exit_code == 1 and result.stdout == ""
     assert "5 of 6 images failed:" in result.stderr and "alpha of 1 of 6 images" in result.stderr
     lines = {line.split(":")[0].strip(): line for line in result.stderr.splitlines()}
-    assert "give a smaller --max-memory" in lines["i1.png"] and "give a smaller --max-memory" in lines["i3.png"]
+    assert (
+        "give a smaller --max-memory" in lines["i1.png"]
+        and "give a smaller --max-memory" in lines["i3.png"]
+    )
     assert "the file is empty" in lines["i2.png"]
     assert "no trimap named i4" in lines["i4.png"]
     assert "70 x 45" in lines["i5.png"] and "69 x 45" in lines["i5.png"]

@@ -1,7 +1,6 @@
 """GCAM's attention over a large image, for some query positions, a block of them at a time."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float32
 from tqdm import tqdm

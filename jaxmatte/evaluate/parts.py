@@ -125,8 +125,10 @@ class Program:
         """Compile, unless that was done before.
 
         Args:
-            network: see `evaluate`, as are `until` and `remember`.
+            network: see `evaluate`.
             shapes: variables, inputs and given arrays; arrays or `jax.ShapeDtypeStruct`.
+            until: see `evaluate`.
+            remember: see `evaluate`.
         """
         leaves, structure = jax.tree.flatten(jax.tree.map(_shape_of, shapes))
         self._compiled = _compiled(network, until, remember, structure, tuple(leaves))

@@ -7,7 +7,6 @@ from jaxmatte.evaluate import memory
 from jaxmatte.evaluate.memory import Budget, default_limit, held_bytes
 from jaxmatte.matting import InputError
 
-
 TAKEN = """
 import numpy as np
 from jaxmatte.evaluate.memory import held_bytes

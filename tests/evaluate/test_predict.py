@@ -129,18 +129,20 @@ def test_within_its_memory_an_image_is_computed_whole(brightness, picture, monke
 def test_beyond_its_memory_it_is_computed_in_windows(brightness, picture, monkeypatch):
     image, trimap = picture(700, 900)
     matte = brightness()
-    programs = []
+    windowed = []
+
+    def watched(*args, budget, **options):
+        windowed.append(budget.limit_bytes)
+        return alpha_in_windows(*args, budget=budget, **options)
+
+    monkeypatch.setattr("jaxmatte.evaluate.predict.alpha_in_windows", watched)
     monkeypatch.setattr(
         "jaxmatte.evaluate.memory.Budget.available", lambda budget: budget.limit_bytes
     )
     original = matte.predict(image, trimap)
     for limit in (10**9, 2 * 10**6):
-        monkeypatch.setattr(
-            "jaxmatte.evaluate.predict.alpha_in_windows",
-            lambda *args, **options: programs.append(limit) or alpha_in_windows(*args, **options),
-        )
         alpha = matte.predict(image, trimap, max_memory_bytes=limit)
         np.testing.assert_allclose(alpha, original, atol=1e-6)
-    assert programs == [2 * 10**6]
+    assert windowed == [2 * 10**6]
     with pytest.raises(InputError, match="windows of 128 x 128 pixels take"):
         matte.predict(image, trimap, max_memory_bytes=1000)
