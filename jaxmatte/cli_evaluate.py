@@ -4,6 +4,7 @@ JAX and all that builds on it are imported inside the commands, so that help and
 at once.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +12,8 @@ from typing import Annotated
 import typer
 
 _FORMS = (
-    "give --prediction, --alpha and --trimap to score predictions that lie in a folder; --model, "
+    "give --prediction, --alpha and --trimap to score predictions that lie in a folder (of the "
+    "protocol whole-image the first two are enough); --model, "
     "--image, --alpha and --trimap to score a model on folders; or --model and --dataset to score "
     "it on a prepared set"
 )
@@ -140,6 +142,7 @@ def evaluate(
     from jaxmatte.evaluate import evaluation
     from jaxmatte.evaluate.cache import keep_compiled
     from jaxmatte.evaluate.cases import saving
+    from jaxmatte.evaluate.memory import default_limit
     from jaxmatte.evaluate.results import write_result
     from jaxmatte.evaluate.scoring import Scoring
 
@@ -159,6 +162,8 @@ def evaluate(
     )
     if model is not None:
         keep_compiled()
+        if memory is None:
+            settings = dataclasses.replace(settings, max_memory_bytes=default_limit())
     match prediction, model, image, alpha, trimap, dataset:
         case Path(), None, None, Path(), _, None:
             results = evaluation.evaluate_predictions(prediction, alpha, trimap, settings)
@@ -258,8 +263,6 @@ def _check_outputs(as_json: Path | None, save: Path | None, *inputs: Path | None
     taken = [path.resolve() for path in inputs if path is not None]
     if as_json is not None:
         _check_json(as_json)
-        if as_json.resolve() in taken:
-            raise InputError(f"--json {as_json} is also an input; give the scores their own name")
     if save is not None:
         if save.resolve() in taken:
             raise InputError(
@@ -274,6 +277,9 @@ def _check_json(path: Path) -> None:
 
     if path.is_dir():
         raise InputError(f"--json {path}: is a folder; give the name of a file")
+    if path.suffix.lower() != ".json":
+        # Another name may be that of a picture.
+        raise InputError(f"--json {path}: scores are JSON; give a name ending in .json")
     check_writable(path.parent)
 
 

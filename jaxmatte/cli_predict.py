@@ -231,8 +231,15 @@ def _check_options(
 def _read_background(text: str) -> Any:
     from jaxmatte.data.images import read_image
     from jaxmatte.evaluate.cutout import parse_color
+    from jaxmatte.matting import InputError
 
-    return parse_color(text) if text.startswith("#") else read_image(text)
+    if text.startswith("#"):
+        return parse_color(text)
+    if not os.path.exists(text):
+        raise InputError(
+            f"--background {text}: no such file; colours are written '#rrggbb', such as '#00ff00'"
+        )
+    return read_image(text)
 
 
 def _predict_all(matte: Any, jobs: tuple[Any, ...], settings: _Settings, account: _Account) -> None:

@@ -39,7 +39,7 @@ def report(
     """
     _check_paths(output, results)
     from jaxmatte.evaluate.result_page import check_comparable, labelled, write_result_page
-    from jaxmatte.evaluate.results import read_result
+    from jaxmatte.evaluate.results import printable, read_result
 
     read = {str(path): read_result(path) for path in results}
     check_comparable(read)
@@ -50,7 +50,7 @@ def report(
     noun = "result" if len(named) == 1 else "results"
     typer.echo(f"{output}: {len(named)} {noun} on {count} images, {size:.1f} MB")
     for note in notes:
-        typer.echo(f"  {note}")
+        typer.echo(f"  {printable(note)}")
 
 
 def _check_paths(output: Path, results: list[Path]) -> None:

@@ -245,7 +245,7 @@ PREDICTION = ("--prediction", "p", "--alpha", "a", "--trimap", "t")
         ((*MODEL, "--dataset", "d", "--unknown-widths", "0"), "from 1 to 1000"),
         ((*MODEL, "--dataset", "d", "--max-memory", "much"), "--max-memory 'much'"),
         ((*PREDICTION, "--json", "/"), "--json /: is a folder"),
-        ((*PREDICTION, "--json", "t"), "--json t is also an input"),
+        ((*PREDICTION, "--json", "t"), "--json t: scores are JSON; give a name ending in .json"),
         ((*MODEL, "--dataset", "d", "--save-predictions", "m.safetensors"), "also an input"),
         (PREDICTION, "p: the folder of predictions cannot be read"),
     ],

@@ -47,10 +47,10 @@ class _Work:
     progress: bool
 
     def halo(self, given: tuple[str, ...], until: str) -> int:
-        """The reach as a multiple of the stride, with a stride more for poolings."""
+        """The reach as a multiple of the stride, with what poolings add to it."""
         stride = self.spec.stride
         pixels = reach(self.network, self.variables, stride=stride, given=given, until=until)
-        return -(-pixels // stride) * stride + stride
+        return -(-(pixels + self.spec.pooling_reach) // stride) * stride
 
     def program(self, window: Window, given: Mapping[str, np.ndarray], station: Any) -> Program:
         """What computes a window, up to a station or, with None, to alpha."""
@@ -81,7 +81,7 @@ def alpha_in_windows(
     Args:
         network: the unbound network.
         variables: its collections.
-        spec: the network's spec; has `stride` and `stations`.
+        spec: the network's spec; has `stride`, `stations` and `pooling_reach`.
         image: RGB [1 h w 3], bytes or float32 in [0, 1]; sides are multiples of the stride.
         trimap: codes [1 h w].
         budget: the memory the process may hold.

@@ -1,5 +1,6 @@
 """How much memory is held and may still be taken: the process's, or the accelerator's."""
 
+import ctypes
 import dataclasses
 import resource
 import sys
@@ -11,6 +12,9 @@ from jaxmatte.matting import InputError
 
 # For what no compiler accounts for: threads' scratch memory, fragments, Python itself.
 _MARGIN_BYTES = 150_000_000
+
+# What compiling a network took at most, measured; it is given back before the network runs.
+_COMPILING_BYTES = 500_000_000
 
 # Of what the machine has free, what a program may take unasked.
 _DEFAULT_SHARE = 0.8
@@ -29,12 +33,17 @@ class Budget:
     def check(self, needed_bytes: int, purpose: str) -> None:
         """Raise `InputError` unless so much may still be taken."""
         if needed_bytes > self.available():
+            enough = self.limit_bytes - self.available() + needed_bytes
             raise InputError(
-                f"{purpose} take {gigabytes(needed_bytes)} beyond the "
-                f"{gigabytes(held_bytes() + _MARGIN_BYTES)} that are taken already, more than the "
-                f"limit of {gigabytes(self.limit_bytes)}; give more by --max-memory, or a smaller "
-                "image"
+                f"{purpose} take {readable(needed_bytes)}, for which the limit of memory would "
+                f"have to be {readable(enough)}; it is {readable(self.limit_bytes)}: give more by "
+                "--max-memory, or a smaller image"
             )
+
+    def check_start(self) -> None:
+        """Raise `InputError` where not even compiling stays within the limit."""
+        if jax.default_backend() == "cpu":
+            self.check(_COMPILING_BYTES, "compiled programs")
 
 
 def default_limit() -> int | None:
@@ -51,13 +60,14 @@ def held_bytes() -> int:
     return int(statistics.get("bytes_in_use", 0))
 
 
-def gigabytes(count: int) -> str:
+def readable(count: int) -> str:
     """Bytes for a person."""
-    return f"{count / 1e9:.2f} GB"
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 def _held_on_host() -> int:
     """Resident memory, or where the system does not say, the most it ever was."""
+    _give_back()
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
         return pages * resource.getpagesize()
@@ -65,6 +75,14 @@ def _held_on_host() -> int:
         most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         # Kilobytes on Linux, bytes on macOS.
         return most if sys.platform == "darwin" else most * 1024
+
+
+def _give_back() -> None:
+    """Return freed memory to the system, where the C library is glibc; else do nothing."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (OSError, TypeError, AttributeError):
+        return
 
 
 def _free_on_host() -> int | None:

@@ -31,7 +31,7 @@ class Matte:
 
     Attributes:
         spec: what the network is made of; has `stride`, which its input sides must divide by, and
-            `stations`, by which large images are computed in parts.
+            `stations` and `pooling_reach`, by which large images are computed in parts.
         variables: weights and statistics, a pytree of collections.
         network: the linen module that `spec` describes.
         facts: what the file says about its origin.
@@ -94,6 +94,7 @@ class Matte:
         self, image: np.ndarray, trimap: np.ndarray, budget: Budget, progress: bool
     ) -> np.ndarray:
         """Alpha [1 h w] of a padded image, whole where that fits."""
+        budget.check_start()
         whole = Program(self.network, (self.variables, (image, trimap), {}))
         if whole.bytes_needed <= budget.available():
             return whole(self.variables, (image, trimap), {})[0][0]

@@ -31,8 +31,8 @@ def reach(
     that distance on. It is taken at positive weights and pixels, where every rectifier lets
     through and no two influences cancel. Windows are taken to be square, so that one direction
     stands for all. Which of four pixels a pooling takes has no gradient: where there are such
-    poolings the true reach is larger by at most a pixel at each of their strides, less than
-    `stride` pixels in all. Add that much.
+    poolings the true reach is larger by at most a pixel at each of their strides; specs give the
+    sum as `pooling_reach`.
 
     Args:
         network: an unbound matting network.

@@ -203,7 +203,10 @@ def _card(label: str, result: Result) -> dict[str, object]:
     if seconds:
         # The first image of a size waits for the compiler: a mean would say more of that.
         median = statistics.median(seconds)
-        facts["prediction"] = f"{median:.3g} s an image, median of {len(seconds):,}"
+        facts["prediction"] = (
+            f"{median:.3g} s an image, median of {len(seconds):,}; the first image of a size "
+            "includes compiling"
+        )
     if result.padding:
         facts["padding"] = result.padding
     if result.model:

@@ -2,13 +2,14 @@
 
 import dataclasses
 import json
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxmatte.data.files import write_atomically
-from jaxmatte.evaluate.metrics import Measures
+from jaxmatte.evaluate.metrics import Measures, mean
 from jaxmatte.evaluate.result_fields import Field, parse, printable
 
 __all__ = [
@@ -244,13 +245,23 @@ def read_result(path: Path) -> Result:
     return Result(
         **{name: root[name].text() for name in _TEXTS},
         images=images,
-        mean=Measures(**_scores(root["mean"])),
+        mean=_read_mean(root["mean"], images),
         card=_read_card(root["card"]) if "card" in root else None,
         widths=tuple(
             WidthScore(unknown_px=field["unknown_px"].count(), **_scores(field))
             for field in (root["widths"].items() if "widths" in root else ())
         ),
     )
+
+
+def _read_mean(field: Field, images: Sequence[ImageScore]) -> Measures:
+    """The mean, which must be that of the images."""
+    stated, true = Measures(**_scores(field)), mean([image.measures for image in images])
+    for metric in _METRICS:
+        ours = getattr(true, metric)
+        if not math.isclose(getattr(stated, metric), ours, rel_tol=1e-6, abs_tol=1e-9):
+            raise field[metric].fault(f"{ours:g}, the mean over its {len(images)} images")
+    return stated
 
 
 _TEXTS = ("name", "protocol", "rounding", "known_region", "padding", "fingerprint", "model")

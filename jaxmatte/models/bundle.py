@@ -86,7 +86,8 @@ def load_model(path: str | os.PathLike[str]) -> Bundle:
     """
     source = pathlib.Path(path)
     if not source.is_file():
-        raise InputError(f"{source}: there is no such model file")
+        reason = "is a folder" if source.is_dir() else "there is no such model file"
+        raise InputError(f"{source}: {reason}; give a model.safetensors")
     try:
         with safetensors.safe_open(source, framework="numpy") as file:
             metadata = file.metadata() or {}

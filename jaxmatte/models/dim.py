@@ -40,6 +40,8 @@ class DimSpec:
     stride = 32
     taps = TAPS
     decoder_taps = DECODER_TAPS
+    # Which of four pixels a pooling takes may depend on its neighbours at strides 1 to 16.
+    pooling_reach = 31
     stations = ()
 
     def __post_init__(self) -> None:

@@ -65,6 +65,7 @@ class GcamSpec:
     stride = 32
     taps = TAPS
     decoder_taps = ()
+    pooling_reach = 0
     stations = (
         Station(path="encoder/gca", remember=("encoder/guidance_head",)),
         Station(path="decoder/gca", from_image=False),

@@ -66,6 +66,7 @@ class IndexNetSpec:
     stride = 32
     taps = tuple(TAPS)
     decoder_taps = ()
+    pooling_reach = 0
     stations = (Station(path="aspp"),)
 
     def __post_init__(self) -> None:

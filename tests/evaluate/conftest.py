@@ -15,6 +15,7 @@ from jaxmatte.matting import Prediction
 class BrightnessSpec:
     stride: int = 32
     stations: tuple = ()
+    pooling_reach: int = 0
 
 
 class Brightness(nn.Module):

@@ -105,7 +105,9 @@ def test_too_little_memory_is_an_error_with_a_way_out(scene):
     spec = DimSpec.student(width=1 / 16)
     network, variables = build(spec), jax.device_put(random_variables(spec))
     image, trimap = scene(512, 768)
-    with pytest.raises(InputError, match=r"windows of 384 x 384 pixels take 0\.\d\d GB.*--max-mem"):
+    with pytest.raises(
+        InputError, match=r"windows of 384 x 384 pixels take \d\.\d MB.*it is 1\.0 MB: .*--max"
+    ):
         alpha_in_windows(network, variables, spec, image, trimap, budget=Allowance(1_000_000))
 
 

@@ -30,8 +30,13 @@ def test_a_budget_leaves_what_is_not_held(monkeypatch):
     budget = Budget(4_000_000_000)
     assert 2_700_000_000 < budget.available() < 3_000_000_000
     budget.check(2_000_000_000, "windows")
-    with pytest.raises(InputError, match=r"windows take 3\.50 GB .* limit of 4\.00 GB; .*--max-m"):
+    with pytest.raises(
+        InputError, match=r"windows take 3\.50 GB.* be 4\.65 GB; it is 4\.00 GB: .*--m"
+    ):
         budget.check(3_500_000_000, "windows")
+    with pytest.raises(InputError, match=r"compiled programs take 500\.0 MB.* it is 1\.20 GB"):
+        Budget(1_200_000_000).check_start()
+    Budget(1_700_000_000).check_start()
 
 
 def test_where_the_system_does_not_say_the_peak_stands_in(monkeypatch):

@@ -176,6 +176,7 @@ def broken(place, value):
             r"images\[1\].files.alpha must be the path of a file",
         ),
         (("mean", "sad"), [], "mean.sad must be a number.* not a list of 0"),
+        (("mean", "sad"), 99, r"mean.sad must be .*, the mean over its 2 images, not 99"),
         (("card",), 3, "card must be an object, not 3"),
         (("card", "parameters"), 2.5, "card.parameters must be a whole number"),
         (("card", "file_bytes"), -1, "card.file_bytes must be a whole number"),

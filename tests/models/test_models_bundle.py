@@ -123,7 +123,7 @@ def test_a_changed_bit_changes_the_digest(tmp_path, variables):
 
 def test_what_is_no_file_is_refused(tmp_path):
     refused(tmp_path / "absent.safetensors", "no such")
-    refused(tmp_path, "no such")
+    refused(tmp_path, "is a folder")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.999])
