@@ -19,7 +19,10 @@ from jaxmatte.matting import InputError, Trimap
 from jaxmatte.models import bundle
 
 # How images reach a size the network takes; it travels with every score, for it changes them.
-PADDING = "right and bottom, last pixel repeated in image and trimap"
+PADDING = (
+    "right and bottom, last pixel repeated in image and trimap, to multiples of 64 or, above 1024, "
+    "of a sixteenth of the next power of two"
+)
 
 _SMALLEST_BUCKET_PX = 64
 _BUCKETS_PER_OCTAVE = 8
