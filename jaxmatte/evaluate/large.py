@@ -116,6 +116,8 @@ def alpha_in_windows(
             paths = (*given, station.path)
             wanted = _around(unknown, spec.stride, work.halo(paths, ""))
         given[station.path] = _pass_station(work, station, arrays, wanted)
+        # Large, and of no more use.
+        del arrays
     (alpha,), _ = _over_windows(work, given, unknown, None)
     return alpha[0]
 
