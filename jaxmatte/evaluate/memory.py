@@ -13,7 +13,7 @@ from jaxmatte.matting import InputError
 # For what no compiler accounts for: threads' scratch memory, fragments, Python itself.
 _MARGIN_BYTES = 150_000_000
 
-# What compiling a network took at most, measured; it is given back before the network runs.
+# Somewhat more than compiling took where it was measured (some 0.4 GB).
 _COMPILING_BYTES = 500_000_000
 
 # Of what the machine has free, what a program may take unasked.
