@@ -96,7 +96,8 @@ def open_prepared(
             "elsewhere than usual"
         ) from error
     features = builder.info.features
-    found = list(features.keys()) if isinstance(features, FeaturesDict) else []
+    # Their order is the format's, which changes from one reading to the next.
+    found = sorted(features.keys()) if isinstance(features, FeaturesDict) else []
     if missing := [feature for feature in NEEDED if feature not in found]:
         raise InputError(
             f"the prepared set {name!r} has no feature {missing[0]!r}; it has "
@@ -107,7 +108,7 @@ def open_prepared(
     except (ValueError, KeyError) as error:
         raise InputError(
             f"the prepared set {name!r} has no split {split!r}; it has "
-            f"{', '.join(builder.info.splits) or 'none'}: give one of them by --split"
+            f"{', '.join(sorted(builder.info.splits)) or 'none'}: give one of them by --split"
         ) from error
     if not count:
         raise InputError(f"the split {split!r} of the prepared set {name!r} has no example")
