@@ -5,10 +5,16 @@
   python -m jaxmatte.main --config configs/gcam_spkd.py --config.data.source=folder \\
       --config.data.root=DIR   (DIR/foreground: RGBA images, DIR/background: photographs)
 
+Students distilled by several methods on equal terms, in one table:
+
+  python -m jaxmatte.main --config configs/compare_distillation.py
+
 Everything of a run is in --workdir. The same command again goes on where it stopped. Any setting is
-overridden by --config.SECTION.FIELD=VALUE:
+overridden by --config.SECTION.FIELD=VALUE, and one of a method of distillation by
+--config.distill.METHOD.FIELD=VALUE:
 """
 
+import ast
 import dataclasses
 import difflib
 import hashlib
@@ -24,13 +30,15 @@ import jax
 from absl import app, flags
 from ml_collections import config_flags
 
-from jaxmatte import runtime
+from jaxmatte import distill, runtime
+from jaxmatte.distill import Method
 from jaxmatte.matting import InputError
 from jaxmatte.train.config import Experiment
 from jaxmatte.train.workdir import decisive
 
 # One dash is as good as two, and `no` sets a switch to false.
 _OVERRIDE = re.compile(r"^--?(no)?config\.")
+_METHOD_OVERRIDE = re.compile(r"^--?config\.distill\.([^.=]*)\.?([^.=]*)(=?)(.*)$", re.DOTALL)
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "File with get_config(); FILE:paper is the published size."
@@ -61,9 +69,11 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def default_workdir(config: Experiment) -> pathlib.Path:
-    """runs/<name>; with settings other than the config file's a folder of their own beside it."""
-    changed = [part for part in sys.argv[1:] if _OVERRIDE.match(part)]
-    if not changed:
+    """runs/<name>; for results other than the config file's a folder of their own beside it."""
+    given = [
+        _OVERRIDE.sub("", part).split("=")[0] for part in sys.argv[1:] if _OVERRIDE.match(part)
+    ]
+    if not ("data.root" in given or decisive(dict.fromkeys(given))):
         return pathlib.Path("runs", config.name)
     settings = decisive(config.to_json()) | {"data.root": config.data.root}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
@@ -73,15 +83,61 @@ def default_workdir(config: Experiment) -> pathlib.Path:
 def parse_flags(arguments: Sequence[str]) -> list[str]:
     """Parse the command line; a setting that does not exist is named with the nearest that does."""
     app.define_help_flags()
+    of_methods = [part for part in arguments if _METHOD_OVERRIDE.match(part)]
+    given, arguments = arguments, [part for part in arguments if part not in of_methods]
     check_settings([part for part in arguments if _OVERRIDE.match(part)])
+    # config_flags looks for overrides there itself, and cannot change what is frozen.
+    sys.argv = list(arguments)
     try:
         rest = flags.FLAGS(list(arguments))
     except flags.IllegalFlagValueError as error:
         # An input error inside get_config comes wrapped in the traceback of the config file.
         _, found, message = str(error).partition(f"{InputError.__module__}.{InputError.__name__}: ")
         raise InputError(message.strip()) if found else error from error
+    finally:
+        sys.argv = list(given)
     _check_config_file(_CONFIG.value, arguments)
+    for override in of_methods:
+        _CONFIG.value.distill = override_method(_CONFIG.value.distill, override)
     return list(rest)
+
+
+def override_method(methods: Sequence[Method], override: str) -> tuple[Method, ...]:
+    """The methods with one field of one of them as `--config.distill.METHOD.FIELD=VALUE` has it.
+
+    Raises:
+        InputError: there is no such method among them, or field, or the value is of another kind.
+    """
+    found = _METHOD_OVERRIDE.match(override)
+    assert found is not None
+    name, field, equals, text = found.groups()
+    names = [type(method).__name__ for method in methods]
+    if names.count(name) != 1:
+        problem = "is there more than once" if name in names else "is not among the methods"
+        raise InputError(
+            f"{override}: {name!r} {problem} of this config, which are {', '.join(names)}; change "
+            "the tuple in the file of settings"
+        )
+    method = methods[names.index(name)]
+    fields = {part.name: part.default for part in dataclasses.fields(method)}
+    if field not in fields or not equals:
+        raise InputError(
+            f"{override}: give --config.distill.{name}.FIELD=VALUE; the fields of {name} are "
+            f"{', '.join(fields)}"
+        )
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = text
+    usual = fields[field]
+    kinds = (int, float) if isinstance(usual, float | None) else (type(usual),)
+    fits = isinstance(value, kinds) and isinstance(value, bool) == isinstance(usual, bool)
+    if not fits and not (value is None and usual is None):
+        raise InputError(f"{override}: give a value such as {usual!r}")
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    changed = dataclasses.replace(method, **{field: value})
+    return tuple(changed if part is method else part for part in methods)
 
 
 def _check_config_file(config: object, arguments: Sequence[str]) -> None:
@@ -130,7 +186,21 @@ def _describe_settings() -> str:
         kind = field.type
         if isinstance(kind, type) and dataclasses.is_dataclass(kind):
             parts.append(f"config.{field.name}: {inspect.getdoc(kind)}")
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, "config.distill: the methods.", *_describe_methods()])
+
+
+def _describe_methods() -> list[str]:
+    """The documentation of every method of distillation, with its fields."""
+    kinds = [kind for kind in vars(distill).values() if isinstance(kind, type)]
+    methods = [kind for kind in kinds if issubclass(kind, Method) and kind is not Method]
+    return [
+        f"config.distill.{kind.__name__} ({_defaults(kind)}): {inspect.getdoc(kind)}"
+        for kind in methods
+    ]
+
+
+def _defaults(kind: type[Method]) -> str:
+    return ", ".join(f"{field.name}={field.default!r}" for field in dataclasses.fields(kind))
 
 
 def entry() -> None:

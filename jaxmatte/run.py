@@ -9,19 +9,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
+from jaxmatte import held_out
+from jaxmatte.compare import compare
 from jaxmatte.data.examples import Example
 from jaxmatte.data.files import write_atomically
 from jaxmatte.data.pipeline import evaluation_examples, training_batches
 from jaxmatte.data.sources import Source, open_source
-from jaxmatte.data.triples import read_triples
 from jaxmatte.evaluate.predict import Matte, load
-from jaxmatte.evaluate.report import Curve, ModelRow, Panel, write_report
+from jaxmatte.evaluate.report import Curve, ModelRow, write_report
 from jaxmatte.evaluate.results import Result
 from jaxmatte.evaluate.scoring import score
-from jaxmatte.matting import InputError
-from jaxmatte.models import Spec, build, cost
+from jaxmatte.models import Spec, build
 from jaxmatte.train.config import EvaluateConfig, Experiment
 from jaxmatte.train.metrics_log import read_metrics
 from jaxmatte.train.sharding import make_layout
@@ -62,7 +61,7 @@ def run(experiment: Experiment, workdir: pathlib.Path) -> None:
 def _run(experiment: Experiment, workdir: pathlib.Path) -> None:
     layout = make_layout(experiment.mesh.data, experiment.train.batch_size)
     _LOG.info("%s: %d x %s", workdir, layout.mesh.size, jax.devices()[0].device_kind)
-    _check_benchmark(experiment.evaluate)
+    held_out.check_benchmark(experiment.evaluate)
     encoder = encoder_digest(experiment, workdir)
     source = open_source(experiment.data, seed=experiment.seed, cache_dir=workdir / "cache")
     _LOG.info("%s", source.describe())
@@ -80,6 +79,9 @@ def _run(experiment: Experiment, workdir: pathlib.Path) -> None:
         validate=_validation(experiment, source) if experiment.train.validate_every else None,
     )
     models = {"teacher": teacher_stage(context)}
+    if experiment.recipe == "compare":
+        compare(context, models["teacher"], source)
+        return
     if experiment.recipe == "distil":
         if experiment.student.baseline:
             models["student without teacher"] = baseline_stage(context)
@@ -88,22 +90,13 @@ def _run(experiment: Experiment, workdir: pathlib.Path) -> None:
         conclude(experiment, workdir, source, models)
 
 
-def _check_benchmark(evaluate: EvaluateConfig) -> None:
-    """Raise `InputError` before hours of training where the benchmark's folders are missing."""
-    for name in ("input", evaluate.trimap, "alpha") if evaluate.benchmark else ():
-        folder = pathlib.Path(evaluate.benchmark).expanduser() / name
-        if not folder.is_dir():
-            raise InputError(
-                f"evaluate.benchmark: there is no folder {folder}; a benchmark has input/, alpha/ "
-                f"and the trimaps that evaluate.trimap names ({evaluate.trimap}/)"
-            )
-
-
-def _batches(experiment: Experiment, source: Source, start_step: int, colors: bool) -> Any:
+def _batches(
+    experiment: Experiment, source: Source, seed: int, start_step: int, colors: bool
+) -> Any:
     return training_batches(
         source,
         experiment.data,
-        seed=experiment.seed,
+        seed=seed,
         batch_size=experiment.train.batch_size,
         start_step=start_step,
         process_index=jax.process_index(),
@@ -133,7 +126,7 @@ def conclude(
     if report.exists() and _scored_as(workdir / SCORES) == _as_json(experiment.evaluate):
         _LOG.info("all is done: %s, %s", list(models.values())[-1], report)
         return
-    sets = _test_sets(experiment, source)
+    sets = held_out.scored_sets(experiment, source)
     files = _with_best(models)
     mattes = {name: load(path) for name, path in files.items()}
     scores = {
@@ -143,7 +136,7 @@ def conclude(
         for title, examples in sets.items()
     }
     for title in sets:
-        scores[title]["trimap alone"] = score(_half, sets[title])
+        scores[title]["trimap alone"] = score(held_out.trimap_alone, sets[title])
     contents = {
         title: {name: json.loads(result.to_json()) for name, result in results.items()}
         for title, results in scores.items()
@@ -154,7 +147,7 @@ def conclude(
         title=experiment.name,
         summary=_summary(experiment, title, sets[title]),
         rows=_rows(files, mattes, scores[title]),
-        panels=_panels(
+        panels=held_out.panels(
             {name: mattes[name] for name in models}, sets[title], experiment.evaluate.panels
         ),
         curves=_curves(workdir),
@@ -192,23 +185,6 @@ def _with_best(models: Mapping[str, pathlib.Path]) -> dict[str, pathlib.Path]:
     return files
 
 
-def _test_sets(experiment: Experiment, source: Source) -> dict[str, list[Example]]:
-    sets = {
-        "test split": evaluation_examples(source, experiment.data, "test", seed=experiment.seed)
-    }
-    evaluate = experiment.evaluate
-    if evaluate.benchmark:
-        root = pathlib.Path(evaluate.benchmark).expanduser()
-        title = f"{root.name} {evaluate.trimap}"
-        sets[title] = read_triples(root, trimap=evaluate.trimap, tolerant=evaluate.tolerant_trimap)
-    return sets
-
-
-def _half(image: np.ndarray, trimap: np.ndarray) -> np.ndarray:
-    """What the trimap alone tells: one half where it says unknown."""
-    return trimap.astype(np.float32) / 255
-
-
 def _rows(
     models: Mapping[str, pathlib.Path],
     mattes: Mapping[str, Matte],
@@ -217,34 +193,9 @@ def _rows(
     rows = []
     for name, result in scores.items():
         matte = mattes.get(name)
-        size = (
-            {}
-            if matte is None
-            else {
-                "parameters": cost.count_parameters(matte.spec).shipped,
-                "macs": cost.count_macs(matte.spec),
-                "file_bytes": models[name].stat().st_size,
-            }
-        )
+        size = {} if matte is None else held_out.size(matte, models[name])
         rows.append(ModelRow(name=name, **dataclasses.asdict(result.mean), **size))
     return rows
-
-
-def _panels(mattes: Mapping[str, Matte], examples: Sequence[Example], count: int) -> list[Panel]:
-    """Evenly chosen examples with every model's alpha."""
-    chosen = np.unique(np.linspace(0, len(examples) - 1, min(count, len(examples))).astype(int))
-    return [
-        Panel(
-            name=example.name,
-            image=example.image,
-            trimap=example.trimap,
-            target=example.alpha,
-            predictions={
-                name: matte.predict(example.image, example.trimap) for name, matte in mattes.items()
-            },
-        )
-        for example in (examples[index] for index in chosen)
-    ]
 
 
 def _curves(workdir: pathlib.Path) -> list[Curve]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from jaxmatte.distill.released import spkd
 from jaxmatte.matting import InputError
 from jaxmatte.models import cost
 from jaxmatte.train.config import Experiment
@@ -54,9 +55,15 @@ def test_networks_can_be_built_and_the_student_is_smaller(experiment):
     teacher, student = experiment.teacher_spec(), experiment.student_spec()
     crop = experiment.data.crop_px
     taps = cost.tap_shapes(student, crop, crop), cost.tap_shapes(teacher, crop, crop)
-    for name in experiment.distill.taps:
+    rows = experiment.compare.methods.values()
+    for name in tap_names(rows if experiment.recipe == "compare" else [experiment.distill]):
         narrow, wide = (shapes[name].shape for shapes in taps)
         assert narrow[1:3] == wide[1:3] and narrow[3] < wide[3]
+
+
+def tap_names(rows):
+    methods = [method for row in rows for method in row]
+    return {name for method in methods for name in method.compared_taps}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
@@ -83,4 +90,4 @@ def test_the_paper_has_the_published_sizes_and_schedule():
     assert math.isclose(train.learning_rate, 4e-4)
     assert (train.beta1, train.beta2) == (0.5, 0.999)
     assert paper.data.crop_px == 512
-    assert paper.distill.taps == ("conv2", "conv3", "conv4", "conv5")
+    assert paper.distill == spkd()

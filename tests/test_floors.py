@@ -34,6 +34,8 @@ FRONT = (
     "cli_predict",
     "cli_report",
     "cli_torch",
+    "compare",
+    "held_out",
     "run",
     "runtime",
 )

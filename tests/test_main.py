@@ -6,7 +6,13 @@ import sys
 
 import pytest
 
-from jaxmatte.main import check_settings
+from jaxmatte.distill import (
+    AlphaImitation,
+    BatchSimilarity,
+    FeatureOverhaul,
+    SpatialSimilarity,
+)
+from jaxmatte.main import check_settings, override_method
 from jaxmatte.matting import InputError
 from jaxmatte.train.config import Experiment
 
@@ -61,6 +67,10 @@ def test_settings_that_exist_pass():
             "train.precision is 'half'",
         ),
         (["--config", "configs/gcam_spkd.py", "--processes=2"], "give all three of"),
+        (
+            ["--config", "configs/gcam_spkd.py", "--config.distill.taps=('conv5',)"],
+            "'taps' is not among the methods of this config, which are AlphaImitation, Spatial",
+        ),
     ],
 )
 def test_an_error_of_the_user_is_one_message_and_exit_code_2(arguments, message, tmp_path):
@@ -80,7 +90,9 @@ def test_help_lists_every_section_and_its_fields():
         "config.data: ",
         "crop_px: ",
         "config.distill: ",
-        "teacher_weight: w1",
+        "config.distill.SpatialSimilarity (weight=1.0, taps=('conv2', 'conv3', ",
+        "truth_weight: factor of the loss",
+        "config.compare: ",
         "config.mesh: ",
         "--workdir",
     ):
@@ -103,7 +115,57 @@ def test_other_settings_get_a_workdir_of_their_own(monkeypatch):
     assert longer.startswith("runs/gcam_spkd-")
     assert longer == workdir("--config.train.steps=7", steps=7)
     assert longer != workdir("--config.train.steps=8", steps=8)
-    # How often the log is written does not make it another run.
-    assert workdir("--config.train.log_every=2") == workdir(
-        "--config.train.log_every=3", log_every=3
+    # How often the log is written does not make it another run, nor which rows are done now.
+    assert workdir("--config.train.log_every=2", log_every=2) == plain
+    assert workdir("--config.compare.only=('none',)", "--config.mesh.data=1") == plain
+    assert workdir("--config.data.root=there") != plain
+    assert workdir("--config.distill.SpatialSimilarity.weight=2") != plain
+
+
+@pytest.mark.parametrize(
+    ("override", "changed"),
+    [
+        ("--config.distill.SpatialSimilarity.weight=2", SpatialSimilarity(weight=2.0)),
+        ("-config.distill.SpatialSimilarity.weight=0.5", SpatialSimilarity(weight=0.5)),
+        (
+            "--config.distill.SpatialSimilarity.taps=('conv5',)",
+            SpatialSimilarity(taps=("conv5",)),
+        ),
+        ("--config.distill.AlphaImitation.truth_weight=1", AlphaImitation(truth_weight=1.0)),
+        ("--config.distill.AlphaImitation.truth_weight=None", AlphaImitation()),
+        ("--config.distill.FeatureOverhaul.rectified=True", FeatureOverhaul(rectified=True)),
+    ],
+)
+def test_one_field_of_one_method_is_overridden(override, changed):
+    methods = (AlphaImitation(), SpatialSimilarity(), FeatureOverhaul())
+    expected = tuple(changed if type(part) is type(changed) else part for part in methods)
+    assert override_method(methods, override) == expected
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("Spatial.weight=2", "'Spatial' is not among the methods of this config, which are Alpha"),
+        ("spatial_weight=2", "'spatial_weight' is not among .*AlphaImitation, SpatialSimilarity"),
+        ("SpatialSimilarity", "fields of SpatialSimilarity are weight, taps"),
+        ("SpatialSimilarity.weights=2", "SpatialSimilarity.FIELD=VALUE.*weight, taps"),
+        ("SpatialSimilarity.weight", "SpatialSimilarity.FIELD=VALUE"),
+        ("SpatialSimilarity.weight=much", "give a value such as 1.0"),
+        ("SpatialSimilarity.weight=True", "give a value such as 1.0"),
+        ("SpatialSimilarity.weight=-1", "SpatialSimilarity.weight is -1"),
+        ("SpatialSimilarity.taps=conv5", r"give a value such as \('conv2',"),
+        ("SpatialSimilarity.taps=('conv5'", r"give a value such as \('conv2',"),
+        ("FeatureOverhaul.rectified=1", "give a value such as False"),
+        ("BatchSimilarity.weight=1", "'BatchSimilarity' is there more than once"),
+    ],
+)
+def test_overrides_of_methods_that_make_no_sense(override, message):
+    methods = (
+        AlphaImitation(),
+        SpatialSimilarity(),
+        FeatureOverhaul(),
+        BatchSimilarity(taps=("conv2",)),
+        BatchSimilarity(taps=("conv5",)),
     )
+    with pytest.raises(InputError, match=message):
+        override_method(methods, f"--config.distill.{override}")

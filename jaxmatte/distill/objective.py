@@ -1,21 +1,20 @@
-"""What a training stage minimises: the ground truth alone, or ground truth and teacher (SPKD).
+"""What a training stage minimises: the ground truth alone, or ground truth and teacher.
 
 An objective is a frozen, hashable value that is called inside the jitted step:
 `loss, terms = objective(adapter_params, prediction, guide, target)`.
 """
 
 import dataclasses
-import math
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
-import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Key
 
 from jaxmatte.distill import adapters
 from jaxmatte.distill.adapters import AdapterParams, TapShapes
-from jaxmatte.distill.similarity import channel_similarity, spatial_similarity
+from jaxmatte.distill.methods import AlphaImitation, Guide, Method, Terms, Views, active
 from jaxmatte.losses import (
     AlphaLoss,
     Composite,
@@ -26,7 +25,8 @@ from jaxmatte.losses import (
 )
 from jaxmatte.matting import InputError, Prediction
 
-Terms = dict[str, Float[Array, ""]]
+# What is trained beside the student and never ships: `widen` and `connect` of the taps.
+ObjectiveParams = dict[str, AdapterParams]
 
 
 @struct.dataclass
@@ -42,57 +42,6 @@ class Target:
     alpha: Float[Array, "b h w"]
     unknown: Bool[Array, "b h w"]
     composite: Composite | None = None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _TapTerm:
-    """A term over taps.
-
-    Attributes:
-        weight: factor of the summed taps in the loss (w2 of SPKD); 0 leaves the term out.
-        taps: names of the taps that are compared.
-    """
-
-    weight: float = 1.0
-    taps: tuple[str, ...] = ("conv2", "conv3", "conv4", "conv5")
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.weight) and self.weight >= 0):
-            raise InputError(
-                f"{type(self).__name__}.weight is {self.weight}; give a finite number of at least "
-                "0, where 0 leaves the term out"
-            )
-
-    @property
-    def active_taps(self) -> tuple[str, ...]:
-        """The taps that count, none when the weight is 0."""
-        return self.taps if self.weight else ()
-
-
-class SpatialSimilarity(_TapTerm):
-    """Pixel affinities of the student should be those of the teacher; widths may differ."""
-
-
-class ChannelSimilarity(_TapTerm):
-    """Channel affinities of the adapted student should be those of the teacher."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class AlphaImitation:
-    """How much of the alpha loss asks for the teacher's alpha.
-
-    Attributes:
-        weight: w1 of SPKD in [0, 1]; the ground truth has the remaining 1 - w1.
-    """
-
-    weight: float = 0.5
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.weight <= 1:
-            raise InputError(
-                f"AlphaImitation.weight is {self.weight}; give a number from 0 (ground truth only) "
-                "to 1 (teacher only)"
-            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -126,15 +75,15 @@ class GroundTruth:
 
     def init_adapters(
         self, key: Key[Array, ""], student: TapShapes, teacher: TapShapes | None = None
-    ) -> AdapterParams:
+    ) -> ObjectiveParams:
         """No adapters: no tap is read."""
         return {}
 
     def __call__(
         self,
-        adapter_params: AdapterParams,
+        adapter_params: ObjectiveParams,
         prediction: Prediction,
-        guide: Prediction | None,
+        guide: Guide | None,
         target: Target,
     ) -> tuple[Float[Array, ""], Terms]:
         """The loss and its terms, each before its weight; adapters and guide are not read.
@@ -161,29 +110,39 @@ class GroundTruth:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Distillation:
-    """Similarity-preserving distillation (SPKD):
+    """The alpha loss against the ground truth, and any sum of methods:
 
-    L = w1 La(a_t, a_s) + (1 - w1) La(a_gt, a_s) + sum over taps of w2 (spatial + channel)
+    L = w_gt La(a_gt, a_s) + sum over methods of weight * sum of its terms
 
-    with La divided once over the unknown pixels of the batch and the similarities averaged over
-    its examples. The teacher receives no gradient.
+    with La divided once over the unknown pixels of the batch. w_gt is what `AlphaImitation` leaves
+    of it, 1 without that. SPKD is `(AlphaImitation(), SpatialSimilarity(), ChannelSimilarity())`.
+    The teacher receives no gradient.
 
     Attributes:
-        imitation: w1.
-        spatial: w2 and taps of the spatial similarity.
-        channel: w2 and taps of the channel similarity; each of these taps has an adapter.
+        methods: what is asked of the student; two of a kind must not share a tap.
         alpha_loss: La, summed over the unknown region.
     """
 
-    imitation: AlphaImitation = AlphaImitation()
-    spatial: SpatialSimilarity = SpatialSimilarity()
-    channel: ChannelSimilarity = ChannelSimilarity()
+    methods: tuple[Method, ...]
     alpha_loss: AlphaLoss = charbonnier
+
+    def __post_init__(self) -> None:
+        check_methods(self.methods)
 
     @property
     def needs_colors(self) -> bool:
-        """False: SPKD compares alphas and taps, no composited images."""
+        """False: alphas and taps are compared, no composited images."""
         return False
+
+    @property
+    def guide_taps(self) -> tuple[str, ...]:
+        """Maps of the teacher that are read, each once."""
+        return tuple(dict.fromkeys(self._of_all("compared_taps")))
+
+    @property
+    def margin_taps(self) -> tuple[str, ...]:
+        """Maps whose margins are read of the teacher, each once."""
+        return tuple(dict.fromkeys(self._of_all("margin_taps")))
 
     def check(self, student: TapShapes, teacher: TapShapes) -> None:
         """Compare shapes from `jax.eval_shape`, before anything is compiled.
@@ -191,26 +150,31 @@ class Distillation:
         Raises:
             InputError: a tap does not exist, or differs in height or width.
         """
-        for term in (self.spatial, self.channel):
-            for name in term.active_taps:
-                _check_tap(name, f"{type(term).__name__}.taps", student, teacher)
+        for method in active(self.methods):
+            for name in method.compared_taps:
+                _check_tap(name, f"{type(method).__name__}.taps", student, teacher)
 
     def init_adapters(
         self, key: Key[Array, ""], student: TapShapes, teacher: TapShapes
-    ) -> AdapterParams:
-        """Draw the adapters of the channel similarity's taps.
+    ) -> ObjectiveParams:
+        """Draw the adapters and connectors that the methods need, each tap's once.
 
         Raises:
             InputError: the taps of the networks do not fit this objective, see `check`.
         """
         self.check(student, teacher)
-        return adapters.init(key, student, teacher, self.channel.active_taps)
+        widened = tuple(dict.fromkeys(self._of_all("widened_taps")))
+        connected = tuple(dict.fromkeys(self._of_all("connected_taps")))
+        return {
+            "widen": adapters.init(key, student, teacher, widened),
+            "connect": adapters.init_connectors(key, student, teacher, connected),
+        }
 
     def __call__(
         self,
-        adapter_params: AdapterParams,
+        adapter_params: ObjectiveParams,
         prediction: Prediction,
-        guide: Prediction,
+        guide: Guide,
         target: Target,
     ) -> tuple[Float[Array, ""], Terms]:
         """Return the loss and its terms, each before its weight.
@@ -218,34 +182,59 @@ class Distillation:
         Args:
             adapter_params: from `init_adapters`.
             prediction: of the student.
-            guide: prediction of the teacher for the same inputs.
+            guide: of the teacher for the same inputs.
             target: ground truth, and where it counts.
 
         Returns:
-            The loss and the terms `alpha`, `alpha_teacher`, `spatial/<tap>` and `channel/<tap>`.
+            The loss and the terms: `alpha`, and those of the methods, e.g. `alpha_teacher` and
+            `spatial/<tap>`.
         """
-        guide = jax.lax.stop_gradient(guide)
-        truth = self.alpha_loss(prediction.alpha, target.alpha, target.unknown).mean()
-        imitated = self.alpha_loss(prediction.alpha, guide.alpha, target.unknown).mean()
-        spatial = {
-            f"spatial/{name}": jnp.mean(spatial_similarity(prediction.taps[name], guide.taps[name]))
-            for name in self.spatial.active_taps
-        }
-        adapted = adapters.apply(adapter_params, prediction.taps)
-        channel = {
-            f"channel/{name}": jnp.mean(channel_similarity(adapted[name], guide.taps[name]))
-            for name in self.channel.active_taps
-        }
-        loss = (
-            self.imitation.weight * imitated
-            + (1 - self.imitation.weight) * truth
-            + self.spatial.weight * sum(spatial.values())
-            + self.channel.weight * sum(channel.values())
+        views = Views(
+            alpha=prediction.alpha,
+            taps=prediction.taps,
+            widened=adapters.apply(adapter_params["widen"], prediction.taps),
+            connected=adapters.apply_connectors(adapter_params["connect"], prediction.taps),
+            guide=jax.lax.stop_gradient(guide),
+            unknown=target.unknown,
+            alpha_loss=self.alpha_loss,
         )
-        return loss, {"alpha": truth, "alpha_teacher": imitated, **spatial, **channel}
+        truth = self.alpha_loss(prediction.alpha, target.alpha, target.unknown).mean()
+        loss, terms = self._share_of_truth() * truth, {"alpha": truth}
+        for method in active(self.methods):
+            values = method.terms(views)
+            loss = loss + method.weight * sum(values.values())
+            terms |= values
+        return loss, terms
+
+    def _share_of_truth(self) -> float:
+        shares = [m.share_of_truth for m in self.methods if isinstance(m, AlphaImitation)]
+        return shares[0] if shares else 1.0
+
+    def _of_all(self, attribute: str) -> list[str]:
+        return [tap for method in active(self.methods) for tap in getattr(method, attribute)]
 
 
 Objective = GroundTruth | Distillation
+
+
+def check_methods(methods: Sequence[object]) -> None:
+    """Raise `InputError` unless each is a method, and no two of a kind compare the same."""
+    found = [method for method in methods if isinstance(method, Method)]
+    for method in methods:
+        if not isinstance(method, Method):
+            raise InputError(
+                f"distill holds {method!r}, which is no method of distillation; give values such "
+                "as SpatialSimilarity(weight=1.0)"
+            )
+    compared = Counter(
+        (type(method).__name__, tap)
+        for method in active(found)
+        for tap in method.compared_taps or ("",)
+    )
+    for (name, tap), count in compared.items():
+        if count > 1:
+            place = f" with the tap {tap!r}" if tap else ""
+            raise InputError(f"distill holds {name} {count} times{place}; give it once")
 
 
 def _check_tap(

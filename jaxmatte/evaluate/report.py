@@ -11,7 +11,7 @@ from jaxmatte.evaluate.pictures import Picture, error_picture, jpeg, png
 from jaxmatte.evaluate.plot import Curve
 from jaxmatte.matting import Trimap
 
-__all__ = ["Curve", "ModelRow", "Panel", "write_report"]
+__all__ = ["Curve", "ModelRow", "Panel", "ordered_panels", "write_report"]
 
 PROTOCOL = "adobe"
 
@@ -112,7 +112,7 @@ def write_report(
         title=title,
         summary=summary,
         table=[_cells(row, rows[0]) for row in rows],
-        panels=_ordered_panels(panels),
+        panels=ordered_panels(panels),
         charts=[plot.layout(curve) for curve in curves],
         facts=facts,
         protocol=metrics.describe(PROTOCOL),
@@ -120,8 +120,8 @@ def write_report(
     )
 
 
-def _ordered_panels(panels: Sequence[Panel]) -> list[dict[str, object]]:
-    """What the template shows of each panel, the worst of the last prediction first."""
+def ordered_panels(panels: Sequence[Panel]) -> list[dict[str, object]]:
+    """What `picture_panels` of macros.html shows, the worst of the last prediction first."""
     scored = [(panel, panel.scores()) for panel in panels]
     scored.sort(key=lambda pair: list(pair[1].values())[-1].sad, reverse=True)
     return [

@@ -55,6 +55,19 @@ class DimSpec:
         """Widths of `up5` to `up1`; the last is alpha."""
         return (*(self.encoder[stage][-1] for stage in (3, 2, 1, 0)), 1)
 
+    @property
+    def rectified_taps(self) -> dict[str, str]:
+        """Taps before their rectifier, and the normalisations (paths in `params`) they come from.
+
+        The overhaul of feature distillation (Heo et al., ICCV 2019) compares these and takes its
+        margins from the scales and biases of the normalisations.
+        """
+        depths = map(len, self.encoder[1:])
+        return {
+            f"{name}/pre": f"encoder/stage{stage}/bn{depth}"
+            for stage, (name, depth) in enumerate(zip(TAPS, depths, strict=True), start=2)
+        }
+
     @classmethod
     def teacher(cls, width: float = 1.0) -> "DimSpec":
         """The network of VGG16's depth: 25,582,595 parameters at width 1, 6,400,515 at 0.5."""
@@ -99,7 +112,7 @@ class DimSpec:
 
 
 class EncoderStage(nn.Module):
-    """3x3 convolutions at one size."""
+    """3x3 convolutions at one size; the last rectifier is left to the caller."""
 
     widths: tuple[int, ...]
     dtype: Any = jnp.float32
@@ -107,8 +120,9 @@ class EncoderStage(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h w o"]:
         for index, width in enumerate(self.widths, start=1):
+            x = x if index == 1 else relu(x)
             conv = Conv(width, bias=True, spectral=False, dtype=self.dtype, name=f"conv{index}")
-            x = relu(BatchNorm(name=f"bn{index}")(conv(x, train), train))
+            x = BatchNorm(name=f"bn{index}")(conv(x, train), train)
         return x
 
 
@@ -141,15 +155,20 @@ class Encoder(nn.Module):
     @nn.compact
     def __call__(
         self, x: Float[Array, "b h w 4"], train: bool
-    ) -> tuple[list[Array], list[tuple[Array, int, int]]]:
-        """The pooled features of the stages, and the indices and sizes that undo the poolings."""
-        pooled, poolings = [], []
+    ) -> tuple[dict[str, Array], list[tuple[Array, int, int]]]:
+        """The pooled features of the stages, and the indices and sizes that undo the poolings.
+
+        The features are `conv1` and so on; `conv1/pre` and so on are the same before the rectifier.
+        """
+        features, poolings = {}, []
         for index, widths in enumerate(self.spec.encoder, start=1):
             y = EncoderStage(widths, self.dtype, name=f"stage{index}")(x, train)
-            x, place = max_pool(y)
-            pooled.append(x)
+            # The indices are those of the rectified map: in a block without a positive value all
+            # four are equal, and the first one counts. So what is not rectified is pooled apart.
+            x, place = max_pool(relu(y))
+            features |= {f"conv{index}": x, f"conv{index}/pre": max_pool(y)[0]}
             poolings.append((place, *y.shape[1:3]))
-        return pooled, poolings
+        return features, poolings
 
 
 class Decoder(nn.Module):
@@ -194,8 +213,10 @@ class Dim(nn.Module):
 
         Returns:
             alpha in [0, 1]; taps `conv2` to `conv5`, the pooled features of stages 2 to 5 (strides
-            4 to 32), and `dconv5` to `dconv2`, the outputs of `up5` to `up2` (strides 16 to 2), for
-            the ablation of the distilled layers.
+            4 to 32); `conv2/pre` to `conv5/pre`, the last normalisations of these stages before
+            their rectifiers, pooled, of which the former are the positive parts; and `dconv5` to
+            `dconv2`, the outputs of `up5` to `up2` (strides 16 to 2), for the ablation of the
+            distilled layers.
 
         Raises:
             ValueError: a side is below 32.
@@ -208,9 +229,10 @@ class Dim(nn.Module):
     @nn.compact
     def from_inputs(self, inputs: Float[Array, "b h w 4"], train: bool = False) -> Prediction:
         """Predict from normalised colours and the trimap as 0, 128/255 and 1."""
-        pooled, poolings = Encoder(self.spec, self.dtype, name="encoder")(inputs, train)
-        outputs = Decoder(self.spec, self.dtype, name="decoder")(pooled[-1], poolings, train)
-        taps: dict[str, Array] = dict(zip(TAPS, pooled[1:], strict=True))
+        spec = self.spec
+        features, poolings = Encoder(spec, self.dtype, name="encoder")(inputs, train)
+        outputs = Decoder(spec, self.dtype, name="decoder")(features["conv5"], poolings, train)
+        taps = {name: features[name] for name in (*TAPS, *spec.rectified_taps)}
         taps |= dict(zip(DECODER_TAPS, outputs[:-1], strict=True))
         logit = outputs[-1][..., 0]
         alpha = jax.nn.sigmoid(logit.astype(jnp.promote_types(logit.dtype, jnp.float32)))

@@ -76,9 +76,25 @@ class GcamSpec:
             if len(getattr(self, name)) != count:
                 raise ValueError(f"{name} has {len(getattr(self, name))} entries, not {count}")
         stages = [(stage.width, *stage.hidden) for stage in self.encoder + self.decoder]
+        if min(map(len, stages)) < 2:
+            raise ValueError(f"a stage has no blocks: {self}")
         widths = self.stem + self.shortcuts + self.guidance + self.queries + (self.head,)
         if min(widths + sum(stages, ())) < 1:
             raise ValueError(f"a width is below 1: {self}")
+
+    @property
+    def rectified_taps(self) -> dict[str, str]:
+        """Taps before their rectifier, and the normalisations (paths in `params`) they come from.
+
+        The overhaul of feature distillation (Heo et al., ICCV 2019) compares these and takes its
+        margins from the scales and biases of the normalisations. Of a sum with a shortcut that is
+        the normalisation of the block itself, as in their released ResNet.
+        """
+        taps = {"conv2/pre": "encoder/bn2"}
+        for number, stage in enumerate(self.encoder[:3], start=1):
+            last = len(stage.hidden) - 1
+            taps[f"conv{number + 2}/pre"] = f"encoder/layer{number}/block{last}/bn2"
+        return taps
 
     @classmethod
     def scaled(cls, width: float) -> "GcamSpec":
@@ -236,23 +252,30 @@ class Encoder(nn.Module):
         )
         y = relu(BatchNorm(name="bn1")(y, train))
         y = Conv(spec.stem[1], name="conv2", **shared)(y, train)
-        half = relu(BatchNorm(name="bn2")(y, train))
+        features = {"conv2/pre": BatchNorm(name="bn2")(y, train)}
+        half = relu(features["conv2/pre"])
         y = Conv(spec.encoder[0].width, stride=2, name="conv3", **shared)(half, train)
         y = relu(BatchNorm(name="bn3")(y, train))
 
         guidance = GuidanceHead(spec.guidance, name="guidance_head", **shared)(x[..., :3], train)
         unknown = x[:, ::8, ::8, 4]
 
-        quarter = Stage(EncoderBlock, spec.encoder[0], name="layer1", **shared)(y, train)
-        eighth = Stage(EncoderBlock, spec.encoder[1], name="layer2", **shared)(quarter, train)
+        def stage(index: int, x: Array) -> Array:
+            layer = Stage(EncoderBlock, spec.encoder[index - 1], name=f"layer{index}", **shared)
+            return layer.unrectified(x, train)
+
+        features["conv3/pre"] = stage(1, y)
+        quarter = relu(features["conv3/pre"])
+        features["conv4/pre"] = stage(2, quarter)
         eighth = GuidedAttention(spec.queries[0], self.block, self.dtype, name="gca")(
-            guidance, eighth, unknown, train
+            guidance, relu(features["conv4/pre"]), unknown, train
         )
-        sixteenth = Stage(EncoderBlock, spec.encoder[2], name="layer3", **shared)(eighth, train)
+        features["conv5/pre"] = stage(3, eighth)
+        sixteenth = relu(features["conv5/pre"])
         bottleneck = Stage(EncoderBlock, spec.encoder[3], name="layer_bottleneck", **shared)(
             sixteenth, train
         )
-        features = {
+        features |= {
             "conv2": half,
             "conv3": quarter,
             "conv4": eighth,
@@ -323,7 +346,9 @@ class Gcam(nn.Module):
         Returns:
             alpha in [0, 1]; taps `conv2` (stride 2, after the stem's second convolution), `conv3`
             (stride 4, layer1), `conv4` (stride 8, layer2 with attention) and `conv5` (stride 16,
-            layer3): the four features whose adapters the published count of parameters includes.
+            layer3): the four features whose adapters the published count of parameters includes;
+            and `conv2/pre` to `conv5/pre`, from before the rectifiers of the stem's second
+            convolution and of the last blocks of layer1, layer2 (before the attention) and layer3.
 
         Raises:
             ValueError: height or width is not a multiple of 32.
@@ -341,4 +366,5 @@ class Gcam(nn.Module):
         features = Encoder(self.spec, self.block, self.dtype, name="encoder")(inputs, train)
         logit = Decoder(self.spec, self.block, self.dtype, name="decoder")(features, train)
         alpha = (jnp.tanh(logit) + 1) / 2
-        return Prediction(alpha=alpha, taps={name: features[name] for name in TAPS})
+        names = (*TAPS, *self.spec.rectified_taps)
+        return Prediction(alpha=alpha, taps={name: features[name] for name in names})

@@ -69,6 +69,14 @@ class IndexNetSpec:
     pooling_reach = 0
     stations = (Station(path="aspp"),)
 
+    @property
+    def rectified_taps(self) -> dict[str, str]:
+        """Taps before their rectifier (see `DimSpec.rectified_taps`): none.
+
+        The bottlenecks, whose outputs the taps are, end in a normalised projection without one.
+        """
+        return {}
+
     def __post_init__(self) -> None:
         for name, count in _COUNTS.items():
             if len(getattr(self, name)) != count:

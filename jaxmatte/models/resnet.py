@@ -49,8 +49,15 @@ class EncoderBlock(nn.Module):
     spectral: bool
     dtype: Any = jnp.float32
 
-    @nn.compact
+    rectify = staticmethod(relu)
+
     def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b _ _ o"]:
+        return self.rectify(self.unrectified(x, train))
+
+    @nn.compact
+    def unrectified(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b _ _ o"]:
+        """The output before its rectifier: the sum with the shortcut."""
+
         def conv(features: int, name: str, size: int = 3, stride: int = 1) -> Conv:
             return Conv(
                 features,
@@ -70,7 +77,7 @@ class EncoderBlock(nn.Module):
         if self.resizes:
             x = conv(self.width, "downsample_conv", size=1)(mean_pool(x), train)
             x = BatchNorm(name="downsample_bn")(x, train)
-        return relu(x + y)
+        return x + y
 
 
 class DecoderBlock(nn.Module):
@@ -82,8 +89,14 @@ class DecoderBlock(nn.Module):
     spectral: bool
     dtype: Any = jnp.float32
 
-    @nn.compact
+    rectify = staticmethod(leaky_relu)
+
     def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b _ _ o"]:
+        return self.rectify(self.unrectified(x, train))
+
+    @nn.compact
+    def unrectified(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b _ _ o"]:
+        """The output before its rectifier: the sum with the shortcut."""
         shared: dict[str, Any] = {"spectral": self.spectral, "dtype": self.dtype}
         if self.resizes:
             y = UpConv(self.hidden, name="conv1", **shared)(x, train)
@@ -96,7 +109,7 @@ class DecoderBlock(nn.Module):
             x = upsample_nearest(x)
             x = Conv(self.width, size=1, padding=0, name="upsample_conv", **shared)(x, train)
             x = BatchNorm(name="upsample_bn")(x, train)
-        return leaky_relu(x + y)
+        return x + y
 
 
 class Stage(nn.Module):
@@ -111,12 +124,23 @@ class Stage(nn.Module):
     spectral: bool
     dtype: Any = jnp.float32
 
-    @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b _ _ o"]:
-        for index, hidden in enumerate(self.spec.hidden):
-            resizes = self.spec.resizes and index == 0
-            name = f"block{index}"
-            x = self.block(self.spec.width, hidden, resizes, self.spectral, self.dtype, name=name)(
-                x, train
+        return self.block.rectify(self.unrectified(x, train))
+
+    @nn.compact
+    def unrectified(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b _ _ o"]:
+        """The output of the last block before its rectifier."""
+        *blocks, last = (
+            self.block(
+                self.spec.width,
+                hidden,
+                self.spec.resizes and index == 0,
+                self.spectral,
+                self.dtype,
+                name=f"block{index}",
             )
-        return x
+            for index, hidden in enumerate(self.spec.hidden)
+        )
+        for block in blocks:
+            x = block(x, train)
+        return last.unrectified(x, train)

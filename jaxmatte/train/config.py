@@ -2,22 +2,19 @@
 
 import dataclasses
 import math
+import re
 from typing import Any
 
 from jaxmatte.data.config import DataConfig
-from jaxmatte.distill.objective import (
-    AlphaImitation,
-    ChannelSimilarity,
-    Distillation,
-    GroundTruth,
-    SpatialSimilarity,
-)
+from jaxmatte.distill.methods import Method, active, to_json
+from jaxmatte.distill.objective import Distillation, GroundTruth, Objective, check_methods
+from jaxmatte.distill.released import spkd
 from jaxmatte.losses import RegionSum, charbonnier, regression_l1
 from jaxmatte.matting import InputError
 from jaxmatte.models import NETWORKS, Spec, spec_class
 
 PRECISIONS = ("float32", "bfloat16")
-RECIPES = ("distil", "teacher")
+RECIPES = ("distil", "teacher", "compare")
 DECAYS = ("cosine", "steps", "constant")
 LOSSES = ("gcam", "dim", "indexnet", "spkd")
 
@@ -93,35 +90,6 @@ class StudentConfig:
 
 
 @dataclasses.dataclass(kw_only=True)
-class DistillConfig:
-    """Similarity-preserving distillation (SPKD).
-
-    Attributes:
-        teacher_weight: w1, share of the teacher's alpha in the alpha loss.
-        spatial_weight: w2 of the spatial similarity; 0 leaves it out.
-        channel_weight: w2 of the channel similarity; 0 leaves it out.
-        taps: feature maps that are compared.
-    """
-
-    teacher_weight: float = 0.5
-    spatial_weight: float = 1.0
-    channel_weight: float = 1.0
-    taps: tuple[str, ...] = ("conv2", "conv3", "conv4", "conv5")
-
-    def objective(self) -> Distillation:
-        """The loss that these settings describe."""
-        return Distillation(
-            imitation=AlphaImitation(weight=self.teacher_weight),
-            spatial=SpatialSimilarity(weight=self.spatial_weight, taps=tuple(self.taps)),
-            channel=ChannelSimilarity(weight=self.channel_weight, taps=tuple(self.taps)),
-        )
-
-    def baseline(self) -> GroundTruth:
-        """The same alpha loss without a teacher."""
-        return GroundTruth(alpha_loss=charbonnier)
-
-
-@dataclasses.dataclass(kw_only=True)
 class TrainConfig:
     """How every stage is trained.
 
@@ -188,6 +156,28 @@ class EvaluateConfig:
 
 
 @dataclasses.dataclass(kw_only=True)
+class CompareConfig:
+    """Students that differ in nothing but the method they are distilled by.
+
+    Attributes:
+        methods: name of a row of the table to the methods that are summed for it; an empty tuple is
+            a student without its teacher. Set in the file of settings.
+        seeds: of initial weights, data order and augmentation; each method is trained with each.
+        only: names of the rows to do now, for example ('none','spatial'); empty does all. Others
+            that are complete are shown all the same.
+        baseline: name of the row that the others are compared with, seed by seed.
+        cache: keep the teacher's outputs in the workdir while the methods of a seed are trained,
+            instead of computing them for each.
+    """
+
+    methods: dict[str, tuple[Method, ...]] = dataclasses.field(default_factory=dict)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    only: tuple[str, ...] = ()
+    baseline: str = "none"
+    cache: bool = True
+
+
+@dataclasses.dataclass(kw_only=True)
 class MeshConfig:
     """Devices.
 
@@ -200,13 +190,15 @@ class MeshConfig:
 
 @dataclasses.dataclass(kw_only=True)
 class Experiment:
-    """All settings of a run: a teacher, then a student distilled from it.
+    """All settings of a run: a teacher, then a student distilled from it, or many.
 
     Attributes:
         name: of the experiment; names its default workdir.
         seed: decides initial weights, data order and augmentation.
         recipe: `distil` trains a teacher and distils a student from it; `teacher` ends with the
-            teacher.
+            teacher; `compare` distils students by each of `compare.methods`.
+        distill: the methods that are summed beside the alpha loss (see `jaxmatte.distill`); by
+            default SPKD's. A field of one is `--config.distill.SpatialSimilarity.weight=2`.
     """
 
     name: str = "gcam_spkd"
@@ -215,7 +207,8 @@ class Experiment:
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     teacher: TeacherConfig = dataclasses.field(default_factory=TeacherConfig)
     student: StudentConfig = dataclasses.field(default_factory=StudentConfig)
-    distill: DistillConfig = dataclasses.field(default_factory=DistillConfig)
+    distill: tuple[Method, ...] = dataclasses.field(default_factory=spkd)
+    compare: CompareConfig = dataclasses.field(default_factory=CompareConfig)
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
     evaluate: EvaluateConfig = dataclasses.field(default_factory=EvaluateConfig)
@@ -228,14 +221,6 @@ class Experiment:
         self.data.validate()
         self._validate_choices()
         self.teacher.objective()
-        self.distill.objective()
-        kind = spec_class(self.model.network)
-        published = kind.taps + kind.decoder_taps
-        for name in self.distill.taps:
-            if name not in published:
-                raise InputError(
-                    f"distill.taps names {name!r}; {self.model.network} has {', '.join(published)}"
-                )
         if self.model.encoder_weights and self.teacher.weights:
             raise InputError(
                 f"model.encoder_weights is {self.model.encoder_weights} and teacher.weights is "
@@ -267,6 +252,10 @@ class Experiment:
             )
         if self.mesh.data == 0 or self.mesh.data < -1:
             raise InputError(f"mesh.data is {self.mesh.data}; give -1 for all devices, or a number")
+        if self.recipe == "compare":
+            self._validate_comparison()
+        else:
+            self._validate_methods(self.distill, "distill")
 
     def _validate_choices(self) -> None:
         for path, value, choices in (
@@ -278,6 +267,56 @@ class Experiment:
             if value not in choices:
                 raise InputError(f"{path} is {value!r}; give one of {', '.join(choices)}")
 
+    def _validate_methods(self, methods: Any, field: str) -> None:
+        """Raise `InputError` where one is none, is there twice or names what no network has."""
+        if not isinstance(methods, tuple | list):
+            raise InputError(
+                f"{field} is {methods!r}; give a tuple of methods in the file of settings, such as "
+                "(AlphaImitation(), SpatialSimilarity(weight=1.0))"
+            )
+        check_methods(methods)
+        network, spec = self.model.network, self.teacher_spec()
+        published = (*spec.taps, *spec.decoder_taps, *spec.rectified_taps)
+        for method in active(methods):
+            for name in (*method.compared_taps, *method.margin_taps):
+                if name not in published:
+                    raise InputError(
+                        f"{field}: {type(method).__name__}.taps asks for {name!r}; {network} has "
+                        f"{', '.join(published)}"
+                    )
+
+    def _validate_comparison(self) -> None:
+        """Raise `InputError` where names, seeds or methods of a comparison cannot be used."""
+        compare = self.compare
+        if not compare.methods:
+            raise InputError(
+                "recipe is 'compare' but compare.methods is empty; give a dictionary of names and "
+                "methods in the file of settings, as configs/compare_distillation.py does"
+            )
+        for name, methods in compare.methods.items():
+            if not _ROW_NAME.fullmatch(name) or name in _TAKEN:
+                raise InputError(
+                    f"compare.methods names a row {name!r}, which is to name a folder: give "
+                    f"letters, digits, + - _ . and none of {', '.join(_TAKEN)}"
+                )
+            self._validate_methods(methods, f"compare.methods[{name!r}]")
+        for name in (*compare.only, *([compare.baseline] if compare.baseline else ())):
+            if name not in compare.methods:
+                field = "only" if name in compare.only else "baseline"
+                raise InputError(
+                    f"compare.{field} names {name!r}; compare.methods has "
+                    f"{', '.join(compare.methods)}"
+                )
+        if not compare.seeds or not all(
+            isinstance(seed, int) and 0 <= seed < 2**32 for seed in compare.seeds
+        ):
+            raise InputError(
+                f"compare.seeds is {compare.seeds}; give whole numbers of at least 0 and below "
+                "2**32, for example (0,1,2)"
+            )
+        if len(set(compare.seeds)) < len(compare.seeds):
+            raise InputError(f"compare.seeds is {compare.seeds}; give each seed once")
+
     def teacher_spec(self) -> Spec:
         """The teacher to train."""
         return spec_class(self.model.network).teacher(self.teacher.width)
@@ -286,10 +325,32 @@ class Experiment:
         """The student to train."""
         return spec_class(self.model.network).student(self.student.width)
 
-    def to_json(self) -> dict[str, Any]:
-        """All settings as plain values."""
-        return dataclasses.asdict(self)
+    def student_objective(self) -> Objective:
+        """The loss of the student."""
+        return objective_of(self.distill)
 
+    def baseline_objective(self) -> GroundTruth:
+        """The student's alpha loss without a teacher."""
+        return GroundTruth(alpha_loss=charbonnier)
+
+    def to_json(self) -> dict[str, Any]:
+        """All settings as plain values; methods by their names."""
+        compare = dataclasses.asdict(self.compare) | {
+            "methods": {name: to_json(methods) for name, methods in self.compare.methods.items()}
+        }
+        return dataclasses.asdict(self) | {"distill": to_json(self.distill), "compare": compare}
+
+
+def objective_of(methods: tuple[Method, ...]) -> Objective:
+    """The alpha loss with these methods; without any, that of a student left alone."""
+    if not active(methods):
+        return GroundTruth(alpha_loss=charbonnier)
+    return Distillation(methods=tuple(methods))
+
+
+_ROW_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+_.-]*")
+# Folders of a run that are something else.
+_TAKEN = ("teacher", "cache", "checkpoints")
 
 _LOWEST = {
     "teacher.steps": 0,

@@ -14,15 +14,16 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from jaxmatte.distill.objective import Distillation, GroundTruth
+from jaxmatte.distill.objective import Objective
 from jaxmatte.matting import InputError
 from jaxmatte.train.checkpoint import Checkpoints
 from jaxmatte.train.config import TrainConfig
+from jaxmatte.train.guides import GuideStore, guided
 from jaxmatte.train.metrics_log import MetricsLog, find_non_finite
 from jaxmatte.train.optimizer import build_optimizer, learning_rate_schedule
 from jaxmatte.train.sharding import Layout
 from jaxmatte.train.state import Start, TrainState, create_state
-from jaxmatte.train.step import Step, StepResult, make_train_step
+from jaxmatte.train.step import Step, StepResult, TeacherArrays, make_train_step
 
 _LOG = logging.getLogger(__name__)
 
@@ -42,6 +43,9 @@ class Task:
         objective: what it minimises.
         teacher: what is imitated; None where the objective reads no teacher.
         teacher_variables: of the teacher.
+        margins: of the teacher's maps before a rectifier, by tap; those the objective reads.
+        guides: where the teacher's outputs are kept from one training to the next; None computes
+            them in every step.
         steps: optimiser steps.
         identity: what a checkpoint must have been made of to be resumed.
         start: changes the network's drawn variables before the first step.
@@ -49,11 +53,13 @@ class Task:
 
     name: str
     network: nn.Module
-    objective: GroundTruth | Distillation
+    objective: Objective
     steps: int
     identity: dict[str, Any]
     teacher: nn.Module | None = None
     teacher_variables: Any = dataclasses.field(default_factory=dict)
+    margins: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    guides: GuideStore | None = None
     start: Start | None = None
 
 
@@ -96,7 +102,7 @@ def train(
         _LOG.info("%s: going on from step %d of %d", task.name, start, task.steps)
     step = make_train_step(
         task.network,
-        task.teacher,
+        task.teacher if task.guides is None else None,
         task.objective,
         optimizer,
         layout,
@@ -127,14 +133,18 @@ def _run(
 ) -> TrainState:
     """Steps until the end. Each is recorded while the next is computed, save before checkpoints."""
     start = int(state.step)
-    teacher_variables = layout.replicate(task.teacher_variables)
+    variables = layout.replicate(task.teacher_variables)
     batches = open_batches(start) if start < task.steps else iter(())
+    if task.guides is not None and task.teacher is not None:
+        batches = guided(batches, start, task.guides, task.teacher, variables, layout)
+        variables = {}
+    arrays = TeacherArrays(variables=variables, margins=layout.replicate(dict(task.margins)))
     for number in range(start + 1, task.steps + 1):
         local = next(batches, None)
         if local is None:
             raise InputError(f"{task.name}: the data ended at step {number - 1} of {task.steps}")
         batch = layout.place_batch(local)
-        state, result = step(state, teacher_variables, batch)
+        state, result = step(state, arrays, batch)
         recorder.hold(number, local, result)
         saves = number % config.checkpoint_every == 0 or number == task.steps
         validates = bool(config.validate_every) and number % config.validate_every == 0

@@ -1,4 +1,4 @@
-"""The stages of a recipe: a teacher, a student distilled from it, a student left alone.
+"""The stages of a recipe: a teacher, students distilled from it, a student left alone.
 
 A stage is an objective, an optimiser and initial weights around the one loop. Each has a folder
 with checkpoints, `metrics.jsonl` and, once it is complete, `model.safetensors`.
@@ -16,13 +16,16 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import multihost_utils
 
-from jaxmatte.distill.objective import Distillation, GroundTruth
+from jaxmatte.distill.methods import Method, to_json
+from jaxmatte.distill.objective import Distillation, Objective
+from jaxmatte.distill.overhaul import margins
 from jaxmatte.matting import InputError
 from jaxmatte.models import Spec, build
 from jaxmatte.models.bundle import Bundle, load_model, save_model
 from jaxmatte.models.fold import fold_spectral_norm
 from jaxmatte.models.released.imagenet import load_encoder
-from jaxmatte.train.config import Experiment, TrainConfig
+from jaxmatte.train.config import Experiment, TrainConfig, objective_of
+from jaxmatte.train.guides import GuideStore
 from jaxmatte.train.loop import Batch, Task, train
 from jaxmatte.train.sharding import Layout
 from jaxmatte.train.state import TrainState
@@ -35,8 +38,8 @@ BEST = "best.safetensors"
 # Score of a network on the validation split, lower is better, and what is logged of it.
 Validate = Callable[[Spec, Mapping[str, Any]], Mapping[str, float]]
 
-# Opens the training batches from a step on; True asks for the layers of composites too.
-OpenBatches = Callable[[int, bool], Iterator[Batch]]
+# Opens the training batches of a seed from a step on; True asks for the layers of composites too.
+OpenBatches = Callable[[int, int, bool], Iterator[Batch]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +90,7 @@ class Context:
         data: the data's description and fingerprint, kept with every model.
         encoder_sha256: of the weights that the teacher's encoder starts from, see `encoder_digest`.
         validate: scores a network on the validation split.
+        guide_taps: maps that are kept of a teacher for the students that follow; None keeps none.
     """
 
     experiment: Experiment
@@ -96,6 +100,7 @@ class Context:
     data: Mapping[str, str]
     encoder_sha256: str = ""
     validate: Validate | None = None
+    guide_taps: tuple[str, ...] | None = None
 
 
 def teacher_stage(context: Context) -> pathlib.Path:
@@ -130,10 +135,31 @@ def student_stage(context: Context, teacher: pathlib.Path) -> pathlib.Path:
         context,
         name="student",
         spec=context.experiment.student_spec(),
-        objective=context.experiment.distill.objective(),
+        objective=context.experiment.student_objective(),
         steps=context.experiment.train.steps,
         seed_offset=1,
         teacher=teacher,
+        methods=context.experiment.distill,
+    )
+
+
+def method_stage(
+    context: Context, teacher: pathlib.Path, name: str, methods: tuple[Method, ...]
+) -> pathlib.Path:
+    """Distil a student by the given methods, or train it alone where there are none.
+
+    The student's initial weights and batches depend on the context's seed alone.
+    """
+    objective = objective_of(methods)
+    return _stage(
+        context,
+        name=name,
+        spec=context.experiment.student_spec(),
+        objective=objective,
+        steps=context.experiment.train.steps,
+        seed_offset=1,
+        teacher=teacher if isinstance(objective, Distillation) else None,
+        methods=methods,
     )
 
 
@@ -143,7 +169,7 @@ def baseline_stage(context: Context) -> pathlib.Path:
         context,
         name="baseline",
         spec=context.experiment.student_spec(),
-        objective=context.experiment.distill.baseline(),
+        objective=context.experiment.baseline_objective(),
         steps=context.experiment.train.steps,
         seed_offset=1,
     )
@@ -154,12 +180,13 @@ def _stage(
     *,
     name: str,
     spec: Spec,
-    objective: GroundTruth | Distillation,
+    objective: Objective,
     steps: int,
     seed_offset: int,
     teacher: pathlib.Path | None = None,
     config: TrainConfig | None = None,
     encoder: _Encoder | None = None,
+    methods: tuple[Method, ...] = (),
 ) -> pathlib.Path:
     """Train a stage unless its model is there; return the model's path."""
     folder = context.workdir / name
@@ -181,10 +208,12 @@ def _stage(
         network=_network(spec, config),
         objective=objective,
         steps=steps,
-        identity=_identity(context, name, spec, bundle, encoder),
+        identity=_identity(context, name, spec, bundle, encoder, methods),
         teacher=None if bundle is None else _network(bundle.spec, config),
         # Folded once: the teacher's spectral norms need not be divided by at every step.
         teacher_variables={} if bundle is None else _folded(bundle),
+        margins={} if bundle is None else _margins(bundle, objective),
+        guides=None if bundle is None else guide_store(context, bundle),
         start=encoder,
     )
     facts = _facts(context, name, steps, bundle)
@@ -193,7 +222,7 @@ def _stage(
     best = _KeepBest(context.validate, spec, folder / BEST, facts)
     state = train(
         task,
-        lambda start: context.open_batches(start, objective.needs_colors),
+        lambda start: context.open_batches(seed, start, objective.needs_colors),
         key=jax.random.fold_in(jax.random.key(seed), seed_offset),
         config=config,
         layout=context.layout,
@@ -238,13 +267,51 @@ def _folded(bundle: Bundle) -> dict[str, Any]:
     return fold_spectral_norm(bundle.spec, bundle.variables)
 
 
+def _margins(bundle: Bundle, objective: Objective) -> dict[str, Any]:
+    """The margins of a teacher that an objective reads, from the normalisations before them."""
+    found = {}
+    for tap in objective.margin_taps if isinstance(objective, Distillation) else ():
+        scope = bundle.variables["params"]
+        for part in bundle.spec.rectified_taps[tap].split("/"):
+            scope = scope[part]
+        found[tap] = jax.device_get(margins(scope["scale"], scope["bias"]))
+    return found
+
+
+def guide_store(context: Context, teacher: Bundle) -> GuideStore | None:
+    """Where the teacher's outputs are kept, by all that decides them; None where they are not."""
+    if context.guide_taps is None:
+        return None
+    experiment = context.experiment
+    decisive = {
+        "teacher": teacher.digest,
+        "data": context.data,
+        "cut": dataclasses.asdict(experiment.data),
+        "seed": experiment.seed,
+        "batch_size": experiment.train.batch_size,
+        "precision": experiment.train.precision,
+        "taps": context.guide_taps,
+    }
+    digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
+    return GuideStore(
+        folder=context.workdir / "cache" / f"guides-{digest}",
+        taps=context.guide_taps,
+        steps=experiment.train.steps,
+    )
+
+
 def _identity(
-    context: Context, name: str, spec: Spec, teacher: Bundle | None, encoder: _Encoder | None
+    context: Context,
+    name: str,
+    spec: Spec,
+    teacher: Bundle | None,
+    encoder: _Encoder | None,
+    methods: tuple[Method, ...],
 ) -> dict[str, Any]:
     identity = {"stage": name, "network": spec.network, "spec": dataclasses.asdict(spec)}
     if teacher is not None:
         identity["teacher"] = teacher.digest
-        identity["distill"] = dataclasses.asdict(context.experiment.distill)
+        identity["distill"] = to_json(methods)
     if encoder is not None:
         identity["encoder_weights"] = encoder.digest
     return identity

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from jaxmatte.distill.objective import Distillation, GroundTruth
+from jaxmatte.distill.objective import Objective
 
 # Side of the image that shapes are traced with; parameters do not depend on it.
 _PROBE_PX = 64
@@ -45,7 +45,7 @@ def create_state(
     key: jax.Array,
     network: nn.Module,
     teacher: nn.Module | None,
-    objective: GroundTruth | Distillation,
+    objective: Objective,
     optimizer: optax.GradientTransformation,
     start: Start | None = None,
 ) -> TrainState:

@@ -9,7 +9,8 @@ import optax
 from flax import struct
 from jaxtyping import Array, Float
 
-from jaxmatte.distill.objective import Distillation, GroundTruth, Target
+from jaxmatte.distill.methods import Guide
+from jaxmatte.distill.objective import Objective, Target
 from jaxmatte.losses import Composite
 from jaxmatte.matting import Prediction, unknown_region
 from jaxmatte.train.sharding import Layout
@@ -34,26 +35,44 @@ class StepResult:
     guide_alpha: Float[Array, "shown h w"] | None
 
 
-Step = Callable[[TrainState, Any, Mapping[str, jax.Array]], tuple[TrainState, StepResult]]
+@struct.dataclass
+class TeacherArrays:
+    """What of a teacher lies on the devices.
+
+    Attributes:
+        variables: of the network; empty where its outputs come with the batches.
+        margins: of its maps before a rectifier, by tap; those that the objective reads.
+    """
+
+    variables: Any = struct.field(default_factory=dict)
+    margins: Mapping[str, Float[Array, " _c"]] = struct.field(default_factory=dict)
+
+
+Step = Callable[[TrainState, TeacherArrays, Mapping[str, jax.Array]], tuple[TrainState, StepResult]]
+
+# Names, in a batch, of what a teacher gave for it earlier.
+GUIDE_ALPHA = "guide/alpha"
+GUIDE_TAPS = "guide/taps/"
 
 
 def make_train_step(
     network: nn.Module,
     teacher: nn.Module | None,
-    objective: GroundTruth | Distillation,
+    objective: Objective,
     optimizer: optax.GradientTransformation,
     layout: Layout,
     *,
     key: jax.Array,
 ) -> Step:
-    """Compile-ready step `(state, teacher_variables, batch) -> (state, result)`.
+    """Compile-ready step `(state, teacher_arrays, batch) -> (state, result)`.
 
     The batch is spread over the mesh, the state lies on every device and is donated. Under `jit`
     the statistics of batch normalisation and the loss are those of the global batch.
 
     Args:
         network: what is trained.
-        teacher: what is imitated, applied with running statistics; None in a stage without.
+        teacher: what is imitated, applied with running statistics; None in a stage without, and
+            where batches bring what the teacher gave (see `guides`).
         objective: the loss.
         optimizer: applied to the network's parameters and the adapters.
         layout: the mesh.
@@ -62,15 +81,18 @@ def make_train_step(
     """
 
     def step(
-        state: TrainState, teacher_variables: Any, batch: Mapping[str, jax.Array]
+        state: TrainState,
+        arrays: TeacherArrays,
+        batch: Mapping[str, jax.Array],
+        dropout_key: jax.Array,
     ) -> tuple[TrainState, StepResult]:
         # Outside the differentiated function: nothing of the teacher is kept for the way back.
-        guide = None
-        if teacher is not None:
-            guide = _predict(teacher, teacher_variables, batch)
+        guide = _guide(teacher, arrays, batch)
 
         def loss_function(params: dict[str, Any]) -> tuple[jax.Array, Any]:
-            prediction, collections = _predict_in_training(network, params, state, batch, key)
+            prediction, collections = _predict_in_training(
+                network, params, state, batch, dropout_key
+            )
             loss, terms = objective(
                 params["adapters"],
                 prediction,
@@ -87,18 +109,38 @@ def make_train_step(
         shown = None if guide is None else guide.alpha[:SHOWN]
         return new_state, StepResult(scalars=scalars, alpha=alpha[:SHOWN], guide_alpha=shown)
 
-    return jax.jit(
+    compiled = jax.jit(
         step,
-        in_shardings=(layout.replicated, layout.replicated, layout.batch),
+        in_shardings=(layout.replicated, layout.replicated, layout.batch, layout.replicated),
         out_shardings=layout.replicated,
         donate_argnums=0,
     )
+    # The key is an argument, not a constant of the program: programs of all seeds are the same.
+    return lambda state, arrays, batch: compiled(state, arrays, batch, key)
 
 
-def _predict(network: nn.Module, variables: Any, batch: Mapping[str, jax.Array]) -> Prediction:
-    prediction = network.apply(variables, batch["image"], batch["trimap"], train=False)
+def predict_guide(teacher: nn.Module, variables: Any, batch: Mapping[str, jax.Array]) -> Prediction:
+    """What the teacher says of a batch, by its running statistics."""
+    prediction = teacher.apply(variables, batch["image"], batch["trimap"], train=False)
     assert isinstance(prediction, Prediction)
     return prediction
+
+
+def _guide(
+    teacher: nn.Module | None, arrays: TeacherArrays, batch: Mapping[str, jax.Array]
+) -> Guide | None:
+    """From the teacher, or from the batch where that brings it; None where there is neither."""
+    if teacher is not None:
+        prediction = predict_guide(teacher, arrays.variables, batch)
+        return Guide(alpha=prediction.alpha, taps=prediction.taps, margins=arrays.margins)
+    if GUIDE_ALPHA not in batch:
+        return None
+    taps = {
+        name.removeprefix(GUIDE_TAPS): value
+        for name, value in batch.items()
+        if name.startswith(GUIDE_TAPS)
+    }
+    return Guide(alpha=batch[GUIDE_ALPHA], taps=taps, margins=arrays.margins)
 
 
 def _predict_in_training(

@@ -15,9 +15,11 @@ from jaxmatte.distill import (
     ChannelSimilarity,
     Distillation,
     GroundTruth,
+    Guide,
     SpatialSimilarity,
     Target,
 )
+from jaxmatte.distill.released import spkd
 from jaxmatte.losses import Composite, RegionSum, charbonnier, composition, regression_l1
 from jaxmatte.matting import InputError, Prediction
 
@@ -53,66 +55,30 @@ def init_adapters(objective):
     return objective.init_adapters(jax.random.key(0), tap_shapes(4, SIZES), tap_shapes(6, SIZES))
 
 
+def guide_of(prediction):
+    return None if prediction is None else Guide(alpha=prediction.alpha, taps=prediction.taps)
+
+
+def SPKD(**changes):
+    return Distillation(methods=spkd(), **changes)
+
+
 @functools.partial(jax.jit, static_argnums=0)
 def call(objective, *inputs):
     return objective(*inputs)
 
 
 def evaluate(objective, student, teacher):
-    return call(objective, init_adapters(objective), student, teacher, example())
-
-
-def test_released_total_of_spatial_and_channel():
-    with np.load(GOLDENS) as file:
-        golden = dict(file)
-
-    def tap(name):
-        return jnp.asarray(np.moveaxis(golden[name], 1, -1))
-
-    image = (2, 24, 32)
-    spatial = tuple(f"raw{level}" for level in range(4))
-    channel = tuple(f"adapted{level}" for level in range(4))
-    sources = ("student", "adapted")
-    student, teacher = {}, {}
-    for level in range(4):
-        for name, source in zip((spatial[level], channel[level]), sources, strict=True):
-            student[name] = tap(f"in/{source}{level}")
-            teacher[name] = tap(f"in/teacher{level}")
-    # The golden's adapted maps are given, so the adapters here change nothing.
-    identities = {
-        name: {
-            "kernel": jnp.eye(student[name].shape[-1]),
-            "bias": jnp.zeros(student[name].shape[-1]),
-        }
-        for name in channel
-    }
-    objective = Distillation(
-        spatial=SpatialSimilarity(taps=spatial), channel=ChannelSimilarity(taps=channel)
-    )
-    loss, terms = call(
-        objective,
-        identities,
-        Prediction(alpha=jnp.asarray(golden["alpha/pred"].reshape(image)), taps=student),
-        Prediction(alpha=jnp.asarray(golden["alpha/teacher_out"].reshape(image)), taps=teacher),
-        Target(
-            alpha=jnp.asarray(golden["alpha/gt"].reshape(image)),
-            unknown=jnp.asarray(golden["alpha/mask"].reshape(image) == 1),
-        ),
-    )
-    # The released alpha loss adds 1e-6 for each known pixel to its sum (see tests/test_losses.py):
-    # 3e-6 here; the similarities agree to 5e-6 of themselves.
-    np.testing.assert_allclose(loss, golden["overall/spatial,channel"], rtol=1e-5)
-    for level in range(4):
-        for kind, name in (("spatial", spatial[level]), ("channel", channel[level])):
-            expected = golden[f"{kind}/loss{level}"]
-            np.testing.assert_allclose(terms[f"{kind}/{name}"], expected, rtol=1e-5)
+    return call(objective, init_adapters(objective), student, guide_of(teacher), example())
 
 
 def test_terms_add_up_to_the_loss_with_their_weights():
     objective = Distillation(
-        imitation=AlphaImitation(weight=0.25),
-        spatial=SpatialSimilarity(weight=3.0, taps=("conv2", "conv5")),
-        channel=ChannelSimilarity(weight=0.5, taps=("conv3",)),
+        methods=(
+            AlphaImitation(weight=0.25),
+            SpatialSimilarity(weight=3.0, taps=("conv2", "conv5")),
+            ChannelSimilarity(weight=0.5, taps=("conv3",)),
+        )
     )
     loss, terms = evaluate(objective, prediction(4, 1), prediction(6, 2))
     assert set(terms) == {
@@ -139,8 +105,8 @@ def test_terms_add_up_to_the_loss_with_their_weights():
     )
 
 
-def test_the_paper_is_the_default():
-    loss, terms = evaluate(Distillation(), prediction(4, 1), prediction(6, 2))
+def test_spkd_halves_the_alpha_losses_and_sums_the_taps():
+    loss, terms = evaluate(SPKD(), prediction(4, 1), prediction(6, 2))
     names = [f"{kind}/conv{i}" for kind in ("spatial", "channel") for i in (2, 3, 4, 5)]
     assert set(terms) == {"alpha", "alpha_teacher", *names}
     expected = (terms["alpha"] + terms["alpha_teacher"]) / 2 + sum(terms[name] for name in names)
@@ -149,28 +115,38 @@ def test_the_paper_is_the_default():
 
 def test_weight_zero_leaves_a_term_and_its_adapters_out():
     objective = Distillation(
-        spatial=SpatialSimilarity(weight=0.0), channel=ChannelSimilarity(weight=0.0)
+        methods=(
+            AlphaImitation(),
+            SpatialSimilarity(weight=0.0),
+            ChannelSimilarity(weight=0.0),
+        )
     )
     # not even their taps need to fit
     objective.check(tap_shapes(4, {}), tap_shapes(6, SIZES))
-    assert init_adapters(objective) == {}
+    assert init_adapters(objective) == {"widen": {}, "connect": {}}
     loss, terms = evaluate(objective, prediction(4, 1), prediction(6, 2))
     assert set(terms) == {"alpha", "alpha_teacher"}
     np.testing.assert_allclose(loss, (terms["alpha"] + terms["alpha_teacher"]) / 2, rtol=1e-6)
 
 
 def test_adapters_exist_for_channel_taps_only_and_learn():
-    objective = Distillation(channel=ChannelSimilarity(taps=("conv4",)))
+    objective = Distillation(
+        methods=(AlphaImitation(), SpatialSimilarity(), ChannelSimilarity(taps=("conv4",)))
+    )
     student, teacher = prediction(4, 1), prediction(6, 2)
     params = objective.init_adapters(jax.random.key(0), tap_shapes(4, SIZES), tap_shapes(6, SIZES))
-    assert jax.tree.map(jnp.shape, params) == {"conv4": {"kernel": (4, 6), "bias": (6,)}}
-    gradient = jax.jit(jax.grad(lambda p: objective(p, student, teacher, example())[0]))(params)
+    assert jax.tree.map(jnp.shape, params) == {
+        "widen": {"conv4": {"kernel": (4, 6), "bias": (6,)}},
+        "connect": {},
+    }
+    derive = jax.jit(jax.grad(lambda p: objective(p, student, guide_of(teacher), example())[0]))
+    gradient = derive(params)
     assert all(np.any(leaf) for leaf in jax.tree.leaves(gradient))
 
 
 def test_the_teacher_receives_no_gradient_and_each_student_tap_does():
-    objective = Distillation()
-    student, teacher = prediction(4, 1), prediction(6, 2)
+    objective = SPKD()
+    student, teacher = prediction(4, 1), guide_of(prediction(6, 2))
     params = objective.init_adapters(jax.random.key(0), tap_shapes(4, SIZES), tap_shapes(6, SIZES))
     derive = jax.jit(jax.grad(lambda s, t: objective(params, s, t, example())[0], argnums=(0, 1)))
     to_student, to_teacher = derive(student, teacher)
@@ -231,7 +207,7 @@ def test_released_total_of_indexnet():
 def test_who_needs_colours():
     assert indexnet().needs_colors
     assert not GroundTruth().needs_colors
-    assert not Distillation().needs_colors
+    assert not SPKD().needs_colors
 
 
 def test_a_composition_loss_without_colours():
@@ -247,7 +223,7 @@ def test_weights_of_composition(weight):
         GroundTruth(composition_weight=weight)
 
 
-@pytest.mark.parametrize("make", [GroundTruth, Distillation])
+@pytest.mark.parametrize("make", [GroundTruth, SPKD])
 def test_the_alpha_loss_is_a_function_one_may_choose(make):
     student, teacher = prediction(4, 1), prediction(6, 2)
     values = {
@@ -262,7 +238,7 @@ def doubled_l1(alpha, target, unknown):
     return sums.replace(total=2 * sums.total)
 
 
-@pytest.mark.parametrize("make", [GroundTruth, indexnet, Distillation])
+@pytest.mark.parametrize("make", [GroundTruth, indexnet, SPKD])
 def test_equal_objectives_share_one_compilation(make):
     chex.clear_trace_counter()
     step = jax.jit(
@@ -271,7 +247,8 @@ def test_equal_objectives_share_one_compilation(make):
     )
     student, teacher = prediction(4, 1), prediction(6, 2)
     first, second = (
-        step(make(), init_adapters(make()), student, teacher, example())[0] for _ in range(2)
+        step(make(), init_adapters(make()), student, guide_of(teacher), example())[0]
+        for _ in range(2)
     )
     np.testing.assert_array_equal(first, second)
 
@@ -283,7 +260,7 @@ def test_a_tap_that_does_not_exist(missing_in, method):
     del shapes[missing_in]["conv3"]
     key = () if method == "check" else (jax.random.key(0),)
     with pytest.raises(InputError) as caught:
-        getattr(Distillation(), method)(*key, shapes["student"], shapes["teacher"])
+        getattr(SPKD(), method)(*key, shapes["student"], shapes["teacher"])
     assert "'conv3'" in str(caught.value)
     assert f"the {missing_in} does not have" in str(caught.value)
     assert "conv2, conv4, conv5" in str(caught.value)
@@ -292,23 +269,10 @@ def test_a_tap_that_does_not_exist(missing_in, method):
 
 def test_taps_of_different_size():
     smaller = {**SIZES, "conv4": (1, 2)}
-    objective = Distillation(spatial=SpatialSimilarity(taps=()))
+    objective = Distillation(methods=(ChannelSimilarity(),))
     with pytest.raises(InputError, match="ChannelSimilarity.taps.*'conv4'.*2x4.*1x2"):
         objective.check(tap_shapes(4, SIZES), tap_shapes(6, smaller))
 
 
 def test_fitting_taps_pass():
-    Distillation().check(tap_shapes(4, SIZES), tap_shapes(6, SIZES))
-
-
-@pytest.mark.parametrize("term", [SpatialSimilarity, ChannelSimilarity])
-@pytest.mark.parametrize("weight", [-1.0, math.nan, math.inf])
-def test_weights_of_similarities(term, weight):
-    with pytest.raises(InputError, match=f"{term.__name__}.weight is {weight}"):
-        term(weight=weight)
-
-
-@pytest.mark.parametrize("weight", [-0.1, 1.5, math.nan])
-def test_weights_of_imitation(weight):
-    with pytest.raises(InputError, match=f"AlphaImitation.weight is {weight}"):
-        AlphaImitation(weight=weight)
+    SPKD().check(tap_shapes(4, SIZES), tap_shapes(6, SIZES))

@@ -89,12 +89,14 @@ def test_published_counts():
 
 def test_taps_of_any_size():
     shapes = tap_shapes(GcamSpec.student(), 64, 96, batch=2)
-    assert {name: tap.shape for name, tap in shapes.items()} == {
+    expected = {
         "conv2": (2, 32, 48, 16),
         "conv3": (2, 16, 24, 32),
         "conv4": (2, 8, 12, 64),
         "conv5": (2, 4, 6, 128),
     }
+    expected |= {f"{name}/pre": shape for name, shape in expected.items()}
+    assert {name: tap.shape for name, tap in shapes.items()} == expected
 
 
 def attention_products(height, width, queries, channels):

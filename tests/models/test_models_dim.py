@@ -1,6 +1,7 @@
 """DIM: its spec, sizes, counts; the values are in test_models_dim_golden.py."""
 
 import dataclasses
+import itertools
 import json
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxmatte import trees
-from jaxmatte.models import build
+from jaxmatte.models import build, dim
 from jaxmatte.models.cost import count_macs, count_parameters, tap_shapes, variable_shapes
 from jaxmatte.models.dim import DECODER_TAPS, TAPS, DimSpec
 
@@ -91,8 +92,68 @@ def test_odd_sizes_and_sliced_kernels_apply():
     prediction = network.apply(variables, *inputs(33, 47))
     assert prediction.alpha.shape == (1, 33, 47)
     assert prediction.taps["conv5"].shape == (1, 1, 1, 11)
+    assert_rectified(prediction)
     assert np.isfinite(prediction.alpha).all()
     assert 0 <= prediction.alpha.min() and prediction.alpha.max() <= 1
+
+
+def assert_rectified(prediction):
+    """The taps are the positive parts of those before the rectifier, which have negative ones."""
+    for name in TAPS:
+        before = np.asarray(prediction.taps[f"{name}/pre"])
+        assert before.min() < 0
+        np.testing.assert_array_equal(prediction.taps[name], np.maximum(before, 0))
+
+
+def test_taps_before_the_rectifier_name_the_last_normalisation():
+    assert IRREGULAR.rectified_taps == {
+        "conv2/pre": "encoder/stage2/bn1",
+        "conv3/pre": "encoder/stage3/bn3",
+        "conv4/pre": "encoder/stage4/bn1",
+        "conv5/pre": "encoder/stage5/bn2",
+    }
+
+
+@pytest.mark.parametrize("spec", [DimSpec.teacher(), DimSpec.student(), IRREGULAR])
+def test_taps_before_the_rectifier_have_scales_and_biases_of_their_width(spec):
+    params, taps = trees.flatten(variable_shapes(spec)["params"]), tap_shapes(spec, 45, 70)
+    assert set(spec.rectified_taps) == {f"{name}/pre" for name in TAPS}
+    for name, path in spec.rectified_taps.items():
+        assert taps[name] == taps[name.removesuffix("/pre")]
+        for leaf in ("scale", "bias"):
+            assert params[f"{path}/{leaf}"].shape == taps[name].shape[-1:]
+
+
+def test_a_tap_before_the_rectifier_moves_with_the_bias_of_its_normalisation():
+    flat = trees.flatten(drawn(IRREGULAR))
+    apply = jax.jit(lambda flat: build(IRREGULAR).apply(trees.unflatten(flat), *inputs(33, 47)))
+    taps = apply(flat).taps
+    for name, path in IRREGULAR.rectified_taps.items():
+        bias = f"params/{path}/bias"
+        move = np.linspace(-2, 2, flat[bias].size, dtype=np.float32)
+        moved = apply({**flat, bias: flat[bias] + move}).taps[name] - taps[name]
+        np.testing.assert_allclose(moved, np.broadcast_to(move, moved.shape), atol=1e-4)
+
+
+def test_taps_that_nobody_reads_cost_nothing(monkeypatch):
+    def operations(*names):
+        def read(variables, image, trimap):
+            prediction = build(IRREGULAR).apply(variables, image, trimap)
+            return prediction.alpha, [prediction.taps[name] for name in names]
+
+        compiled = jax.jit(read).lower(drawn(IRREGULAR), *inputs()).compile()
+        return compiled.cost_analysis()["flops"]
+
+    unread, read = operations(), operations("conv2/pre")
+    real = dim.max_pool
+
+    def pool_what_is_rectified(x):
+        largest, place = real(x)
+        return (largest, place) if next(turns) == 0 else (jnp.zeros_like(largest), place)
+
+    turns = itertools.cycle([0, 1])
+    monkeypatch.setattr(dim, "max_pool", pool_what_is_rectified)
+    assert operations() == unread < read
 
 
 def test_image_and_trimap_are_normalised_as_published():

@@ -12,12 +12,23 @@ import pytest
 from jaxmatte import trees
 from jaxmatte.matting import Prediction
 from jaxmatte.models import build
-from jaxmatte.models.cost import variable_shapes
+from jaxmatte.models.cost import tap_shapes, variable_shapes
 from jaxmatte.models.fold import fold_spectral_norm
-from jaxmatte.models.gcam import Gcam, GcamSpec
+from jaxmatte.models.gcam import TAPS, Gcam, GcamSpec
 from jaxmatte.models.resnet import StageSpec
 
 SPEC = GcamSpec.scaled(0.0625)
+# Stages of other depths and widths than published.
+IRREGULAR = dataclasses.replace(
+    SPEC,
+    stem=(3, 5),
+    encoder=(
+        StageSpec(width=7, hidden=(2, 3), resizes=False),
+        StageSpec(width=8, hidden=(6,), resizes=True),
+        StageSpec(width=9, hidden=(4, 1, 5), resizes=True),
+        SPEC.encoder[3],
+    ),
+)
 
 
 def random_variables(spec):
@@ -77,13 +88,58 @@ def test_alpha_and_taps(prediction):
     alpha = np.asarray(prediction.alpha)
     assert alpha.shape == (2, 32, 64) and alpha.dtype == np.float32
     assert alpha.min() >= 0 and alpha.max() <= 1 and alpha.std() > 0.01
-    assert {name: tap.shape for name, tap in prediction.taps.items()} == {
+    shapes = {name: tap.shape for name, tap in prediction.taps.items()}
+    expected = {
         "conv2": (2, 16, 32, SPEC.stem[1]),
         "conv3": (2, 8, 16, SPEC.encoder[0].width),
         "conv4": (2, 4, 8, SPEC.encoder[1].width),
         "conv5": (2, 2, 4, SPEC.encoder[2].width),
     }
-    assert tuple(prediction.taps) == SPEC.taps == GcamSpec.taps
+    assert shapes == expected | {f"{name}/pre": shape for name, shape in expected.items()}
+    assert tuple(expected) == SPEC.taps == GcamSpec.taps
+
+
+def test_taps_are_the_positive_parts_of_those_before_the_rectifier(prediction):
+    for name in TAPS:
+        before = np.asarray(prediction.taps[f"{name}/pre"])
+        assert before.min() < 0
+        rectified = np.maximum(before, 0)
+        if name == "conv4":
+            # Attention comes in between.
+            assert np.abs(prediction.taps[name] - rectified).max() > 0.1
+        else:
+            np.testing.assert_allclose(prediction.taps[name], rectified, rtol=1e-5, atol=1e-6)
+
+
+def test_taps_before_the_rectifier_name_the_last_normalisation():
+    assert IRREGULAR.rectified_taps == {
+        "conv2/pre": "encoder/bn2",
+        "conv3/pre": "encoder/layer1/block1/bn2",
+        "conv4/pre": "encoder/layer2/block0/bn2",
+        "conv5/pre": "encoder/layer3/block2/bn2",
+    }
+
+
+@pytest.mark.parametrize("spec", [GcamSpec.teacher(), GcamSpec.student(), IRREGULAR])
+def test_taps_before_the_rectifier_have_scales_and_biases_of_their_width(spec):
+    params, taps = trees.flatten(variable_shapes(spec)["params"]), tap_shapes(spec, 96, 64)
+    assert set(spec.rectified_taps) == {f"{name}/pre" for name in TAPS}
+    for name, path in spec.rectified_taps.items():
+        assert taps[name] == taps[name.removesuffix("/pre")]
+        for leaf in ("scale", "bias"):
+            assert params[f"{path}/{leaf}"].shape == taps[name].shape[-1:]
+
+
+def test_a_tap_before_the_rectifier_moves_with_the_bias_of_its_normalisation(inputs):
+    flat = trees.flatten(random_variables(IRREGULAR))
+    # Without alpha the decoder is not compiled.
+    apply = jax.jit(lambda flat: build(IRREGULAR).apply(trees.unflatten(flat), *inputs).taps)
+    taps = apply(flat)
+    for name, path in IRREGULAR.rectified_taps.items():
+        bias = f"params/{path}/bias"
+        move = np.linspace(-2, 2, flat[bias].size, dtype=np.float32)
+        moved = apply({**flat, bias: flat[bias] + move})[name] - taps[name]
+        np.testing.assert_allclose(moved, np.broadcast_to(move, moved.shape), atol=1e-4)
 
 
 @pytest.mark.parametrize("size", [(33, 64), (32, 48)])
@@ -232,6 +288,7 @@ def test_specs_survive_json(width):
         ({"encoder": SPEC.encoder[:3]}, "encoder has 3 entries, not 4"),
         ({"decoder": SPEC.decoder * 2}, "decoder has 8 entries, not 4"),
         ({"guidance": ()}, "guidance has 0 entries, not 3"),
+        ({"encoder": (StageSpec(width=1, hidden=(), resizes=False),) * 4}, "has no blocks"),
         ({"head": 0}, "below 1"),
         ({"queries": (4, -1)}, "below 1"),
         ({"encoder": (StageSpec(width=0, hidden=(1,), resizes=False), *SPEC.encoder[1:])}, "below"),

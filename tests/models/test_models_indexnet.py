@@ -84,6 +84,7 @@ def test_alpha_and_taps(prediction):
         "conv5": (2, 1, 2, 8),
     }
     assert tuple(prediction.taps) == IndexNetSpec.taps and IndexNetSpec.decoder_taps == ()
+    assert IRREGULAR.rectified_taps == IndexNetSpec.teacher().rectified_taps == {}
 
 
 @pytest.mark.parametrize("size", [(33, 64), (32, 48)])

@@ -1,18 +1,29 @@
 """Every setting out of range is named with its value before anything starts."""
 
 import importlib.util
+import json
 import math
 import pathlib
 
 import pytest
 
-from jaxmatte.distill.objective import GroundTruth
+from jaxmatte.distill import (
+    AlphaImitation,
+    AttentionTransfer,
+    BatchSimilarity,
+    Distillation,
+    FeatureOverhaul,
+    GroundTruth,
+    SpatialSimilarity,
+)
+from jaxmatte.distill.released import spkd
 from jaxmatte.losses import RegionSum, charbonnier, regression_l1
 from jaxmatte.matting import InputError
 from jaxmatte.models import spec_class
-from jaxmatte.train.config import Experiment, ModelConfig, TeacherConfig
+from jaxmatte.train.config import CompareConfig, Experiment, ModelConfig, TeacherConfig
 
-CONFIGS = sorted((pathlib.Path(__file__).parents[2] / "configs").glob("*.py"))
+FOLDER = pathlib.Path(__file__).parents[2] / "configs"
+CONFIGS = sorted(set(FOLDER.glob("*.py")) - set(FOLDER.glob("compare_*.py")))
 
 
 @pytest.mark.parametrize(
@@ -22,11 +33,6 @@ CONFIGS = sorted((pathlib.Path(__file__).parents[2] / "configs").glob("*.py"))
         ("teacher.width", 0.0, "teacher.width is 0.0; it must be above 0"),
         ("teacher.width", math.nan, "teacher.width is nan"),
         ("student.width", 4.5, "student.width is 4.5; it must be above 0 and at most 4"),
-        ("distill.teacher_weight", 1.5, "1.5"),
-        ("distill.spatial_weight", -1.0, "SpatialSimilarity.weight is -1.0"),
-        ("distill.channel_weight", math.inf, "ChannelSimilarity.weight is inf"),
-        ("distill.taps", ("conv9",), "distill.taps names 'conv9'; gcam has conv2, conv3"),
-        ("distill.taps", ("dconv5",), "distill.taps names 'dconv5'; gcam has conv2, conv3"),
         ("teacher.learning_rate", -1.0, "teacher.learning_rate is -1.0; it must be at least 0"),
         ("teacher.loss", "l3", "teacher.loss is 'l3'; give one of gcam, dim, indexnet, spkd"),
         ("model.network", "unet", "model.network is 'unet'; give one of dim, indexnet, gcam"),
@@ -99,10 +105,91 @@ def test_a_recipe_that_does_not_exist_is_named():
         Experiment(recipe="prune").validate()
 
 
-def test_taps_of_the_decoder_are_those_of_the_network():
-    experiment = Experiment(model=ModelConfig(network="dim"))
-    experiment.distill.taps = ("conv5", "dconv5", "dconv4", "dconv3")
-    experiment.validate()
+def of(network, *methods):
+    experiment = Experiment(model=ModelConfig(network=network))
+    experiment.distill = methods
+    return experiment
+
+
+def given(value):
+    experiment = Experiment()
+    experiment.distill = value
+    return experiment
+
+
+@pytest.mark.parametrize(
+    ("experiment", "message"),
+    [
+        (
+            of("gcam", SpatialSimilarity(taps=("conv9",))),
+            "distill: SpatialSimilarity.taps asks for 'conv9'; gcam has conv2, conv3",
+        ),
+        (of("gcam", BatchSimilarity(taps=("dconv5",))), "'dconv5'; gcam has conv2, conv3"),
+        (of("indexnet", FeatureOverhaul()), "'conv2/pre'; indexnet has conv2, conv3"),
+        (of("indexnet", FeatureOverhaul(rectified=True)), "'conv2/pre'; indexnet has"),
+        (of("dim", "spatial"), "distill holds 'spatial', which is no method"),
+        (given("spatial"), "distill is 'spatial'; give a tuple of methods in the file"),
+        (of("dim", SpatialSimilarity(), SpatialSimilarity()), "SpatialSimilarity 2 times"),
+    ],
+)
+def test_methods_that_cannot_be_used(experiment, message):
+    with pytest.raises(InputError, match=message):
+        experiment.validate()
+
+
+def test_methods_that_can():
+    of("dim", SpatialSimilarity(taps=("conv5", "dconv5", "dconv4", "dconv3"))).validate()
+    of("dim", FeatureOverhaul(), AttentionTransfer(taps=("conv2/pre",))).validate()
+    of("indexnet", FeatureOverhaul(weight=0.0)).validate()
+    of("gcam").validate()
+
+
+def test_without_methods_the_student_is_left_alone():
+    assert of("gcam").student_objective() == GroundTruth(alpha_loss=charbonnier)
+    silent = of("gcam", AlphaImitation(weight=0.0), SpatialSimilarity(weight=0.0))
+    assert silent.student_objective() == silent.baseline_objective()
+    assert Experiment().student_objective() == Distillation(methods=spkd())
+
+
+def comparison(**changes):
+    settings = {"methods": {"none": (), "at": (AttentionTransfer(),)}, **changes}
+    return Experiment(recipe="compare", compare=CompareConfig(**settings))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"methods": {}}, "recipe is 'compare' but compare.methods is empty"),
+        ({"methods": {"none": (), "a/b": ()}}, "names a row 'a/b', which is to name a folder"),
+        ({"methods": {"none": (), "..": ()}}, "names a row '..'"),
+        ({"methods": {"none": (), "teacher": ()}}, "'teacher'.*none of teacher, cache"),
+        (
+            {"methods": {"none": (), "x": (AttentionTransfer(taps=("conv1",)),)}},
+            r"compare.methods\['x'\]: AttentionTransfer.taps asks for 'conv1'; gcam has",
+        ),
+        (
+            {"only": ("none", "spatial")},
+            "compare.only names 'spatial'; compare.methods has none, at",
+        ),
+        ({"baseline": "hinton"}, "compare.baseline names 'hinton'; compare.methods has none, at"),
+        ({"seeds": ()}, r"compare.seeds is \(\); give whole numbers"),
+        ({"seeds": (0, -1)}, r"compare.seeds is \(0, -1\); give whole numbers"),
+        ({"seeds": (1, 1)}, r"compare.seeds is \(1, 1\); give each seed once"),
+    ],
+)
+def test_comparisons_that_cannot_be_made(changes, message):
+    comparison().validate()
+    comparison(baseline="").validate()
+    with pytest.raises(InputError, match=message):
+        comparison(**changes).validate()
+
+
+def test_json_tells_methods_apart():
+    plain = json.loads(json.dumps(comparison().to_json()))
+    assert plain["compare"]["methods"]["at"] == {
+        "AttentionTransfer": {"weight": 1.0, "taps": ["conv2", "conv3", "conv4", "conv5"]}
+    }
+    assert list(plain["distill"]) == ["AlphaImitation", "SpatialSimilarity", "ChannelSimilarity"]
 
 
 def test_encoder_weights_need_the_published_widths():

@@ -75,7 +75,7 @@ def test_a_restarted_distillation_repeats_the_uninterrupted_run_bit_for_bit(tmp_
     assert_bitwise_equal(state, expected)
     assert numbers_of(tmp_path / "cut") == numbers_of(tmp_path / "whole")
     assert len(numbers_of(tmp_path / "whole")) == 6
-    assert "adapters" in expected.params and "conv5" in expected.params["adapters"]
+    assert "adapters" in expected.params and "conv5" in expected.params["adapters"]["widen"]
 
 
 def test_a_finished_stage_takes_no_step_more(uninterrupted):

@@ -38,7 +38,7 @@ def context(tmp_path):
         experiment=experiment,
         workdir=tmp_path,
         layout=make_layout(1, 2),
-        open_batches=lambda start, colors: iter([colors]),
+        open_batches=lambda seed, start, colors: iter([(seed, colors)]),
         data={"data": "a few pictures", "data_sha256": "abc"},
     )
 
@@ -163,7 +163,7 @@ def test_layers_of_composites_are_asked_for_where_the_loss_needs_them(context, t
     context = dataclasses.replace(context, experiment=changed)
     stages.student_stage(context, stages.teacher_stage(context))
     (teacher, teacher_config), (student, student_config) = tasks.settings
-    assert (teacher, student) == ([True], [False])
+    assert (teacher, student) == ([(4, True)], [(4, False)])
     assert teacher_config.learning_rate == 1e-5
     assert student_config.learning_rate == context.experiment.train.learning_rate
 

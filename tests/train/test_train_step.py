@@ -29,7 +29,7 @@ from jaxmatte.matting import InputError
 from jaxmatte.train.optimizer import build_optimizer
 from jaxmatte.train.sharding import make_layout
 from jaxmatte.train.state import create_state
-from jaxmatte.train.step import SHOWN, make_train_step
+from jaxmatte.train.step import SHOWN, TeacherArrays, make_train_step
 
 
 def run_steps(task, optimizer, batches, *, devices=1, key=0, state=None):
@@ -39,7 +39,7 @@ def run_steps(task, optimizer, batches, *, devices=1, key=0, state=None):
         weights_key = jax.random.key(1)
         state = create_state(weights_key, task.network, task.teacher, task.objective, optimizer)
     state = layout.replicate(state)
-    teacher = layout.replicate(task.teacher_variables)
+    teacher = TeacherArrays(variables=layout.replicate(task.teacher_variables))
     step = make_train_step(
         task.network, task.teacher, task.objective, optimizer, layout, key=jax.random.key(key)
     )
@@ -84,7 +84,7 @@ def test_the_teacher_stays_as_it_is_and_everything_else_moves(on_one_and_two_dev
     _, state, _, teacher = on_one_and_two_devices[0]
     task = distilled()
     for before, after in zip(
-        jax.tree.leaves(task.teacher_variables), jax.tree.leaves(teacher), strict=True
+        jax.tree.leaves(task.teacher_variables), jax.tree.leaves(teacher.variables), strict=True
     ):
         np.testing.assert_array_equal(before, after)
     start = create_state(
@@ -102,7 +102,7 @@ def test_the_teacher_stays_as_it_is_and_everything_else_moves(on_one_and_two_dev
 
 def test_the_network_ships_without_its_adapters(on_one_and_two_devices):
     _, state, *_ = on_one_and_two_devices[0]
-    assert state.params["adapters"]["conv5"]["kernel"].shape == (3, 5)
+    assert state.params["adapters"]["widen"]["conv5"]["kernel"].shape == (3, 5)
     # Adam would keep moments for them: the optimiser works on all of params.
     assert set(state.variables()) == {"params", "batch_stats", "spectral"}
     assert not [name for name in trees.flatten(state.variables()) if "adapter" in name]

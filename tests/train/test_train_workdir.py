@@ -72,7 +72,11 @@ def test_the_same_settings_are_accepted_again(tmp_path):
         ("student__width", 0.25, "student.width: was 0.5, now 0.25"),
         ("seed", 3, "seed: was 0, now 3"),
         ("data__crop_scales", (1.0, 3.0), r"data.crop_scales: was \[1.0, 1.5, 2.0\], now \[1.0, 3"),
-        ("distill__taps", ("conv5",), r"distill.taps: was \['conv2', .*\], now \['conv5'\]"),
+        (
+            "distill__SpatialSimilarity__taps",
+            ("conv5",),
+            r"distill.SpatialSimilarity.taps: was \['conv2', .*\], now \['conv5'\]",
+        ),
         ("teacher__weights", "t.safetensors", "teacher.weights: was , now t.safetensors"),
     ],
 )

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmatte.distill.objective import (
+from jaxmatte.distill import (
+    AlphaImitation,
     ChannelSimilarity,
     Distillation,
     GroundTruth,
@@ -106,7 +107,11 @@ def distilled(steps=8):
         name="student",
         network=TinyMatte(),
         objective=Distillation(
-            spatial=SpatialSimilarity(taps=("conv4",)), channel=ChannelSimilarity(taps=("conv5",))
+            methods=(
+                AlphaImitation(),
+                SpatialSimilarity(taps=("conv4",)),
+                ChannelSimilarity(taps=("conv5",)),
+            )
         ),
         steps=steps,
         identity={"network": "tiny", "teacher": "one"},
