@@ -25,7 +25,7 @@ from jaxmatte.matting import InputError
 from jaxmatte.models.bundle import load_model
 from jaxmatte.train.config import Experiment, objective_of
 from jaxmatte.train.metrics_log import read_metrics
-from jaxmatte.train.stages import MODEL, Context, guide_store, method_stage
+from jaxmatte.train.stages import MODEL, Context, guide_store, keep_guides, method_stage
 from jaxmatte.train.workdir import settle
 
 _LOG = logging.getLogger(__name__)
@@ -62,6 +62,8 @@ def compare(context: Context, teacher: pathlib.Path, source: Source) -> None:
         at_seed = dataclasses.replace(
             context, experiment=dataclasses.replace(experiment, seed=seed)
         )
+        if any(_needs_teacher(at_seed, name) for name in names):
+            keep_guides(at_seed, teacher)
         for name in names:
             number += 1
             _LOG.info("%s, seed %d: %d of %d", name, seed, number, total)
@@ -72,6 +74,14 @@ def compare(context: Context, teacher: pathlib.Path, source: Source) -> None:
             if store := guide_store(at_seed, load_model(teacher)):
                 store.remove()
             _show(context, teacher, source, sets)
+
+
+def _needs_teacher(context: Context, name: str) -> bool:
+    """Whether a row is still to be trained with a teacher."""
+    experiment = context.experiment
+    model = context.workdir / _place(name, experiment.seed) / MODEL
+    objective = objective_of(experiment.compare.methods[name])
+    return isinstance(objective, Distillation) and not model.exists()
 
 
 def _place(name: str, seed: int) -> str:

@@ -1,5 +1,6 @@
 """What a run is scored on, and how its models are shown: data that no stage was trained on."""
 
+import functools
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -12,7 +13,7 @@ from jaxmatte.data.triples import read_triples
 from jaxmatte.evaluate.predict import Matte
 from jaxmatte.evaluate.report import Panel
 from jaxmatte.matting import InputError
-from jaxmatte.models import cost
+from jaxmatte.models import Spec, cost
 from jaxmatte.train.config import EvaluateConfig, Experiment
 
 
@@ -47,10 +48,15 @@ def trimap_alone(image: np.ndarray, trimap: np.ndarray) -> np.ndarray:
 
 def size(matte: Matte, path: pathlib.Path) -> dict[str, int]:
     """How large a model and its file are, as tables say it."""
+    return {**_counts(matte.spec), "file_bytes": path.stat().st_size}
+
+
+@functools.cache
+def _counts(spec: Spec) -> dict[str, int]:
+    """Parameters and operations; to count the latter takes seconds, and models share specs."""
     return {
-        "parameters": cost.count_parameters(matte.spec).shipped,
-        "macs": cost.count_macs(matte.spec),
-        "file_bytes": path.stat().st_size,
+        "parameters": cost.count_parameters(spec).shipped,
+        "macs": cost.count_macs(spec),
     }
 
 

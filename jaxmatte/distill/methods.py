@@ -185,7 +185,7 @@ class TapMethod(Method):
     taps: Sequence[str] = CONV_TAPS
 
     # First part of the names of its terms.
-    _label: ClassVar[str]
+    label: ClassVar[str]
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -204,9 +204,9 @@ class TapMethod(Method):
 
     def terms(self, views: Views) -> Terms:
         """One term a tap."""
-        return {f"{self._label}/{tap}": self._compare(views, tap) for tap in self.taps}
+        return {f"{self.label}/{tap}": self.compare(views, tap) for tap in self.taps}
 
-    def _compare(self, views: Views, tap: str) -> Float[Array, ""]:
+    def compare(self, views: Views, tap: str) -> Float[Array, ""]:
         raise NotImplementedError
 
 
@@ -214,9 +214,9 @@ class TapMethod(Method):
 class SpatialSimilarity(TapMethod):
     """Pixel affinities of the student should be those of the teacher (SPKD); widths may differ."""
 
-    _label: ClassVar[str] = "spatial"
+    label: ClassVar[str] = "spatial"
 
-    def _compare(self, views: Views, tap: str) -> Float[Array, ""]:
+    def compare(self, views: Views, tap: str) -> Float[Array, ""]:
         return jnp.mean(spatial_similarity(views.taps[tap], views.guide.taps[tap]))
 
 
@@ -224,14 +224,14 @@ class SpatialSimilarity(TapMethod):
 class ChannelSimilarity(TapMethod):
     """Channel affinities of the adapted student should be those of the teacher (SPKD)."""
 
-    _label: ClassVar[str] = "channel"
+    label: ClassVar[str] = "channel"
 
     @property
     def widened_taps(self) -> tuple[str, ...]:
         """All: channels are compared one by one."""
         return tuple(self.taps)
 
-    def _compare(self, views: Views, tap: str) -> Float[Array, ""]:
+    def compare(self, views: Views, tap: str) -> Float[Array, ""]:
         return jnp.mean(channel_similarity(views.widened[tap], views.guide.taps[tap]))
 
 
@@ -239,9 +239,9 @@ class ChannelSimilarity(TapMethod):
 class BatchSimilarity(TapMethod):
     """Affinities of the examples of a batch (Tung and Mori, ICCV 2019); over the global batch."""
 
-    _label: ClassVar[str] = "batch"
+    label: ClassVar[str] = "batch"
 
-    def _compare(self, views: Views, tap: str) -> Float[Array, ""]:
+    def compare(self, views: Views, tap: str) -> Float[Array, ""]:
         return batch_similarity(views.taps[tap], views.guide.taps[tap])
 
 
@@ -249,9 +249,9 @@ class BatchSimilarity(TapMethod):
 class AttentionTransfer(TapMethod):
     """Where the energy of a map lies (AT; Zagoruyko and Komodakis, ICLR 2017)."""
 
-    _label: ClassVar[str] = "attention"
+    label: ClassVar[str] = "attention"
 
-    def _compare(self, views: Views, tap: str) -> Float[Array, ""]:
+    def compare(self, views: Views, tap: str) -> Float[Array, ""]:
         return jnp.mean(attention_transfer(views.taps[tap], views.guide.taps[tap]))
 
 
@@ -259,9 +259,9 @@ class AttentionTransfer(TapMethod):
 class NeuronSelectivity(TapMethod):
     """How each channel is spread over the pixels (NST; Huang and Wang, 2017), degree 2."""
 
-    _label: ClassVar[str] = "selectivity"
+    label: ClassVar[str] = "selectivity"
 
-    def _compare(self, views: Views, tap: str) -> Float[Array, ""]:
+    def compare(self, views: Views, tap: str) -> Float[Array, ""]:
         return jnp.mean(neuron_selectivity(views.taps[tap], views.guide.taps[tap]))
 
 
@@ -271,7 +271,7 @@ class FlowOfSolution(TapMethod):
     student. The larger map of a pair is averaged down to the smaller.
     """
 
-    _label: ClassVar[str] = "flow"
+    label: ClassVar[str] = "flow"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -293,7 +293,7 @@ class FlowOfSolution(TapMethod):
         for pair in zip(self.taps, self.taps[1:], strict=False):
             first, second = _larger_first(pair, student)
             gap = flow_of_solution(student[first], student[second], teacher[first], teacher[second])
-            values[f"{self._label}/{pair[0]}-{pair[1]}"] = jnp.mean(gap)
+            values[f"{self.label}/{pair[0]}-{pair[1]}"] = jnp.mean(gap)
         return values
 
 
@@ -316,7 +316,7 @@ class FeatureOverhaul(TapMethod):
     rectified: bool = False
     sum_batch: bool = False
 
-    _label: ClassVar[str] = "overhaul"
+    label: ClassVar[str] = "overhaul"
 
     @property
     def compared_taps(self) -> tuple[str, ...]:
@@ -348,7 +348,7 @@ class FeatureOverhaul(TapMethod):
             distance = overhaul_distance(
                 views.connected[compared], views.guide.taps[compared], views.guide.margins[margin]
             )
-            values[f"{self._label}/{tap}"] = reduce(distance) / 2.0 ** (len(self.taps) - 1 - index)
+            values[f"{self.label}/{tap}"] = reduce(distance) / 2.0 ** (len(self.taps) - 1 - index)
         return values
 
 

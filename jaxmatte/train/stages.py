@@ -6,15 +6,18 @@ with checkpoints, `metrics.jsonl` and, once it is complete, `model.safetensors`.
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import logging
 import pathlib
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.experimental import multihost_utils
+from tqdm import tqdm
 
 from jaxmatte.distill.methods import Method, to_json
 from jaxmatte.distill.objective import Distillation, Objective
@@ -25,7 +28,7 @@ from jaxmatte.models.bundle import Bundle, load_model, save_model
 from jaxmatte.models.fold import fold_spectral_norm
 from jaxmatte.models.released.imagenet import load_encoder
 from jaxmatte.train.config import Experiment, TrainConfig, objective_of
-from jaxmatte.train.guides import GuideStore
+from jaxmatte.train.guides import GuideStore, guided
 from jaxmatte.train.loop import Batch, Task, train
 from jaxmatte.train.sharding import Layout
 from jaxmatte.train.state import TrainState
@@ -173,6 +176,35 @@ def baseline_stage(context: Context) -> pathlib.Path:
         steps=context.experiment.train.steps,
         seed_offset=1,
     )
+
+
+def keep_guides(context: Context, teacher: pathlib.Path) -> None:
+    """Compute what the teacher says of every batch of the context's seed, where it is not kept.
+
+    Beforehand, so that no method has to wait for it and all take the same time for a step.
+    """
+    bundle, experiment = load_model(teacher), context.experiment
+    store = guide_store(context, bundle)
+    if store is None:
+        return
+    steps = experiment.train.steps
+    kept = guided(
+        itertools.islice(context.open_batches(experiment.seed, 0, False), steps),
+        0,
+        store,
+        _network(bundle.spec, experiment.train),
+        context.layout.replicate(_folded(bundle)),
+        context.layout,
+    )
+    for _ in tqdm(
+        kept,
+        total=steps,
+        desc=f"teacher, seed {experiment.seed}",
+        unit="step",
+        # A log file need not hold every step.
+        mininterval=0.1 if sys.stderr.isatty() else 10,
+    ):
+        pass
 
 
 def _stage(

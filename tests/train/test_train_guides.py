@@ -12,6 +12,7 @@ from tiny_network import as_numpy, batch_of, batches_from, distilled, train_in
 from jaxmatte.matting import InputError
 from jaxmatte.train import guides
 from jaxmatte.train.guides import GuideStore
+from jaxmatte.train.sharding import make_layout
 from jaxmatte.train.step import GUIDE_ALPHA, GUIDE_TAPS
 
 STEPS = 6
@@ -145,7 +146,8 @@ def shutil_usage(free):
 
 
 def test_several_processes_are_refused(tmp_path, monkeypatch):
+    layout, teacher = make_layout(1, 4), distilled().teacher
     monkeypatch.setattr(guides.jax, "process_count", lambda: 2)
-    batches = guides.guided(batches_from(0), 0, store_in(tmp_path), None, {}, None)
+    batches = guides.guided(batches_from(0), 0, store_in(tmp_path), teacher, {}, layout)
     with pytest.raises(InputError, match="one process, and this has 2; give .*compare.cache=False"):
         next(batches)
