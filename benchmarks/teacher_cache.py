@@ -15,9 +15,10 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,13 +31,15 @@ from jaxmatte.models.fold import fold_spectral_norm
 from jaxmatte.train.config import TrainConfig
 from jaxmatte.train.guides import GuideStore, guided
 from jaxmatte.train.optimizer import build_optimizer
-from jaxmatte.train.sharding import make_layout
-from jaxmatte.train.state import create_state
-from jaxmatte.train.step import TeacherArrays, make_train_step
+from jaxmatte.train.sharding import Layout, make_layout
+from jaxmatte.train.state import TrainState, create_state
+from jaxmatte.train.step import Step, TeacherArrays, make_train_step
 
 # Outputs of the teacher are the same numbers in both; XLA may round them otherwise in a program of
 # their own, and the difference of a few steps of training grows from there.
 TOLERANCE = 1e-3
+
+INSIDE, KEPT_NOW, KEPT_BEFORE = "teacher in the step", "kept now", "kept before"
 
 Batch = Mapping[str, np.ndarray]
 
@@ -54,75 +57,91 @@ class Case:
     rounds: int
 
 
-def measure(case: Case) -> dict[str, Any]:
-    """Milliseconds a step of each way, medians over all steps after each way's first."""
-    kind, layout = models.spec_class(case.network), make_layout(1, case.batch)
-    teacher_spec = kind.teacher(case.teacher_width)
-    teacher, student = models.build(teacher_spec), models.build(kind.student(case.student_width))
-    objective = Distillation(methods=spkd())
-    optimizer = build_optimizer(TrainConfig(), case.steps)
-    batches = [_batch(case, seed) for seed in range(case.steps)]
-    probe = (jnp.zeros((1, 64, 64, 3)), jnp.zeros((1, 64, 64), jnp.uint8))
-    variables = layout.replicate(
-        fold_spectral_norm(teacher_spec, dict(jax.jit(teacher.init)(jax.random.key(1), *probe)))
-    )
-    start = jax.device_get(create_state(jax.random.key(0), student, teacher, objective, optimizer))
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What all ways share: networks on the device, the two programs of a step, and batches."""
 
-    def train(inside: bool, source: Iterable[Batch]) -> tuple[list[float], float]:
-        """Milliseconds of each step, and the last loss."""
-        step = steps[inside]
-        arrays = TeacherArrays(variables=variables if inside else {})
-        state, durations, loss = layout.replicate(start), [], 0.0
+    layout: Layout
+    teacher: nn.Module
+    variables: Any
+    objective: Distillation
+    start: TrainState
+    steps: Mapping[bool, Step]
+    batches: list[Batch]
+
+    @classmethod
+    def make(cls, case: Case) -> "Setup":
+        """Draw weights and batches."""
+        kind, layout = models.spec_class(case.network), make_layout(1, case.batch)
+        spec = kind.teacher(case.teacher_width)
+        teacher, student = models.build(spec), models.build(kind.student(case.student_width))
+        objective = Distillation(methods=spkd())
+        optimizer = build_optimizer(TrainConfig(), case.steps)
+        image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+        trimap = jax.ShapeDtypeStruct((1, 64, 64), jnp.uint8)
+        variables = dict(teacher.lazy_init(jax.random.key(1), image, trimap))
+        state = create_state(jax.random.key(0), student, teacher, objective, optimizer)
+        shared = (objective, optimizer, layout)
+        return cls(
+            layout=layout,
+            teacher=teacher,
+            variables=layout.replicate(fold_spectral_norm(spec, variables)),
+            objective=objective,
+            start=jax.device_get(state),
+            steps={
+                inside: make_train_step(
+                    student, teacher if inside else None, *shared, key=jax.random.key(2)
+                )
+                for inside in (True, False)
+            },
+            batches=[_batch(case, seed) for seed in range(case.steps)],
+        )
+
+    def train(self, source: Iterable[Batch], *, inside: bool) -> tuple[list[float], float]:
+        """Milliseconds of each step from the start, and the last loss."""
+        arrays = TeacherArrays(variables=self.variables if inside else {})
+        state, durations, loss = self.layout.replicate(self.start), [], 0.0
         before = time.perf_counter()
         for batch in source:
-            state, result = step(state, arrays, layout.place_batch(batch))
+            state, result = self.steps[inside](state, arrays, self.layout.place_batch(batch))
             loss = float(result.scalars["loss"])
             now = time.perf_counter()
             durations.append(1000 * (now - before))
             before = now
         return durations, loss
 
-    steps = {
-        inside: make_train_step(
-            student,
-            teacher if inside else None,
-            objective,
-            optimizer,
-            layout,
-            key=jax.random.key(2),
-        )
-        for inside in (True, False)
-    }
-    ways: dict[str, list[float]] = {"teacher in the step": [], "kept now": [], "kept before": []}
+    def kept(self, store: GuideStore) -> Iterable[Batch]:
+        """The batches with what the store has, or is to have, of the teacher."""
+        batches = iter(self.batches)
+        return guided(batches, 0, store, self.teacher, self.variables, self.layout)
+
+
+def measure(case: Case) -> dict[str, Any]:
+    """Milliseconds a step of each way, medians over all steps after each turn's first."""
+    setup = Setup.make(case)
+    durations: dict[str, list[float]] = {INSIDE: [], KEPT_NOW: [], KEPT_BEFORE: []}
     losses: dict[str, float] = {}
+    size = 0
     with tempfile.TemporaryDirectory() as folder:
-        size = 0
         # The first round compiles and is not counted.
         for number in range(case.rounds + 1):
-            store = GuideStore(pathlib.Path(folder, str(number)), objective.guide_taps, case.steps)
-
-            def kept(store: GuideStore = store) -> Iterable[Batch]:
-                return guided(iter(batches), 0, store, teacher, variables, layout)
-
-            sources: dict[str, Callable[[], Iterable[Batch]]] = {
-                "teacher in the step": lambda: batches,
-                "kept now": kept,
-                "kept before": kept,
-            }
-            for way, source in sources.items():
-                durations, losses[way] = train(way == "teacher in the step", source())
-                ways[way] += durations[1:] if number else []
-            size = sum(path.stat().st_size for path in store.folder.iterdir())
+            place = pathlib.Path(folder, str(number))
+            store = GuideStore(place, setup.objective.guide_taps, case.steps)
+            for way in durations:
+                inside = way == INSIDE
+                source = setup.batches if inside else setup.kept(store)
+                taken, losses[way] = setup.train(source, inside=inside)
+                durations[way] += taken[1:] if number else []
+            size = sum(path.stat().st_size for path in place.iterdir())
             store.remove()
-    rows = {way: statistics.median(durations) for way, durations in ways.items()}
-    inside = losses["teacher in the step"]
-    gap = max(abs(loss - inside) / abs(inside) for loss in losses.values())
+    rows = {way: statistics.median(taken) for way, taken in durations.items()}
+    gap = max(abs(loss / losses[INSIDE] - 1) for loss in losses.values())
     return {
         **dataclasses.asdict(case),
         "device": jax.devices()[0].device_kind,
         "jax": jax.__version__,
         "milliseconds": rows,
-        "times_faster": rows["teacher in the step"] / rows["kept before"],
+        "times_faster": rows[INSIDE] / rows[KEPT_BEFORE],
         "bytes_a_step": size // case.steps,
         "loss_relative_gap": gap,
         "agrees": gap <= TOLERANCE,
