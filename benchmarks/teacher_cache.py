@@ -133,7 +133,6 @@ def measure(case: Case) -> dict[str, Any]:
                 taken, losses[way] = setup.train(source, inside=inside)
                 durations[way] += taken[1:] if number else []
             size = sum(path.stat().st_size for path in place.iterdir())
-            store.remove()
     rows = {way: statistics.median(taken) for way, taken in durations.items()}
     gap = max(abs(loss / losses[INSIDE] - 1) for loss in losses.values())
     return {

@@ -1,9 +1,11 @@
 """Students that differ in nothing but the method they are distilled by, and the table of them."""
 
 import dataclasses
+import json
 import logging
 import pathlib
 import re
+import shutil
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -24,8 +26,9 @@ from jaxmatte.evaluate.scoring import score
 from jaxmatte.matting import InputError
 from jaxmatte.models.bundle import load_model
 from jaxmatte.train.config import Experiment, objective_of
+from jaxmatte.train.loop import DivergedError
 from jaxmatte.train.metrics_log import read_metrics
-from jaxmatte.train.stages import MODEL, Context, guide_store, keep_guides, method_stage
+from jaxmatte.train.stages import MODEL, Context, check_teacher, keep_guides, method_stage
 from jaxmatte.train.workdir import settle
 
 _LOG = logging.getLogger(__name__)
@@ -46,57 +49,94 @@ def compare(context: Context, teacher: pathlib.Path, source: Source) -> None:
         source: the data.
 
     Raises:
-        InputError: a row of the workdir was made by other methods, or something cannot be used.
+        InputError: a row of the workdir was made by other methods or another teacher, something
+            cannot be used, or, at the end, a training did not stay finite; the others are shown.
     """
     experiment, settings = context.experiment, context.experiment.compare
     # The program of a step is that of the same method with another seed.
     keep_compiled()
     names = settings.only or tuple(settings.methods)
-    for name in names:
-        _settle_row(context, name)
+    _settle_rows(context, teacher, names)
     sets = held_out.scored_sets(experiment, source)
     if settings.cache:
-        context = dataclasses.replace(context, guide_taps=_guide_taps(settings.methods.values()))
-    number, total = 0, len(settings.seeds) * len(names)
-    for seed in settings.seeds:
+        asked = [settings.methods[name] for name in names]
+        context = dataclasses.replace(context, guide_taps=_guide_taps(asked))
+    diverged = []
+    for number, seed in enumerate(settings.seeds):
         at_seed = dataclasses.replace(
             context, experiment=dataclasses.replace(experiment, seed=seed)
         )
-        if any(_needs_teacher(at_seed, name) for name in names):
+        left = [name for name in names if not _model(context, name, seed).exists()]
+        if any(_reads_teacher(context, name) for name in left):
             keep_guides(at_seed, teacher)
-        for name in names:
-            number += 1
-            _LOG.info("%s, seed %d: %d of %d", name, seed, number, total)
-            path = method_stage(at_seed, teacher, _place(name, seed), settings.methods[name])
-            if jax.process_index() == 0:
-                _score_once(path, sets)
+        for index, name in enumerate(left, number * len(names) + len(names) - len(left) + 1):
+            _LOG.info("%s, seed %d: %d of %d", name, seed, index, len(settings.seeds) * len(names))
+            try:
+                method_stage(at_seed, teacher, _place(name, seed), settings.methods[name])
+            except DivergedError as error:
+                _LOG.error("%s", error)
+                diverged.append(str(error))
         if jax.process_index() == 0:
-            if store := guide_store(at_seed, load_model(teacher)):
-                store.remove()
-            _show(context, teacher, source, sets)
+            _remove_guides(context.workdir)
+            if left or seed == settings.seeds[-1]:
+                _show(context, teacher, source, sets)
+    if diverged:
+        raise InputError(
+            f"the table is without {len(diverged)} that did not come to their end: "
+            + "; ".join(diverged)
+        )
 
 
-def _needs_teacher(context: Context, name: str) -> bool:
-    """Whether a row is still to be trained with a teacher."""
-    experiment = context.experiment
-    model = context.workdir / _place(name, experiment.seed) / MODEL
-    objective = objective_of(experiment.compare.methods[name])
-    return isinstance(objective, Distillation) and not model.exists()
+def check_processes(experiment: Experiment) -> None:
+    """Raise `InputError`, before a teacher is trained, where its outputs could not be kept."""
+    if experiment.compare.cache and jax.process_count() > 1:
+        raise InputError(
+            f"a teacher's outputs are kept by a run of one process, and this has "
+            f"{jax.process_count()}; give --config.compare.cache=False"
+        )
+
+
+def _reads_teacher(context: Context, name: str) -> bool:
+    return isinstance(objective_of(context.experiment.compare.methods[name]), Distillation)
 
 
 def _place(name: str, seed: int) -> str:
     return f"{name}/seed{seed}"
 
 
-def _settle_row(context: Context, name: str) -> None:
-    if jax.process_index() == 0:
-        methods = to_json(context.experiment.compare.methods[name])
+def _model(context: Context, name: str, seed: int) -> pathlib.Path:
+    return context.workdir / _place(name, seed) / MODEL
+
+
+def _settle_rows(context: Context, teacher: pathlib.Path, names: Sequence[str]) -> None:
+    """Compare the rows that are there, and those to come, with what their folders hold.
+
+    Raises:
+        InputError: a row was made by other methods or another teacher, or the teacher lacks a map
+            that one to come reads.
+    """
+    digest = load_model(teacher).digest
+    for name, methods in context.experiment.compare.methods.items():
         folder = context.workdir / name
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{folder}: cannot be made ({error.strerror})") from error
-        settle(folder, {"methods": methods})
+        if name in names:
+            check_teacher(teacher, objective_of(methods))
+        elif not folder.exists():
+            continue
+        made_of: dict[str, object] = {"methods": to_json(methods)}
+        if _reads_teacher(context, name):
+            made_of["teacher_sha256"] = digest
+        if jax.process_index() == 0:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise InputError(f"{folder}: cannot be made ({error.strerror})") from error
+            settle(folder, made_of)
+
+
+def _remove_guides(workdir: pathlib.Path) -> None:
+    """Give the room of kept outputs back, also of those that a killed run has left."""
+    for folder in (workdir / "cache").glob("guides-*"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _guide_taps(rows: Iterable[tuple[Method, ...]]) -> tuple[str, ...]:
@@ -140,7 +180,9 @@ def _slug(title: str) -> str:
 def _show(context: Context, teacher: pathlib.Path, source: Source, sets: Sets) -> None:
     """Write page and table of all that is complete."""
     experiment, workdir = context.experiment, context.workdir
-    models = _complete(experiment, workdir)
+    models = _complete(context)
+    if not models:
+        return
     scores = {place: _score_once(path, sets) for place, path in models.items()}
     of_teacher = {
         title: score(load(teacher), examples, name="teacher") for title, examples in sets.items()
@@ -165,7 +207,7 @@ def _show(context: Context, teacher: pathlib.Path, source: Source, sets: Sets) -
     shown = {"teacher": matte}
     curves = []
     for name, methods in experiment.compare.methods.items():
-        seeds = tuple(seed for seed in experiment.compare.seeds if (name, seed) in models)
+        seeds = tuple(seed for row, seed in models if row == name)
         if not seeds:
             continue
         first = models[name, seeds[0]]
@@ -200,14 +242,16 @@ def _show(context: Context, teacher: pathlib.Path, source: Source, sets: Sets) -
     _LOG.info("comparison: %s, %s", workdir / PAGE, workdir / TABLE)
 
 
-def _complete(experiment: Experiment, workdir: pathlib.Path) -> dict[tuple[str, int], pathlib.Path]:
-    """The finished models by name and seed."""
-    places = {
-        (name, seed): workdir / _place(name, seed) / MODEL
-        for name in experiment.compare.methods
-        for seed in experiment.compare.seeds
-    }
-    return {place: path for place, path in places.items() if path.exists()}
+def _complete(context: Context) -> dict[tuple[str, int], pathlib.Path]:
+    """The finished models by name and seed, also of seeds that are not asked for now."""
+    models = {}
+    for name in context.experiment.compare.methods:
+        folders = (context.workdir / name).glob("seed*")
+        seeds = [int(folder.name[4:]) for folder in folders if folder.name[4:].isdecimal()]
+        for seed in sorted(seeds):
+            if (path := _model(context, name, seed)).exists():
+                models[name, seed] = path
+    return models
 
 
 def _cost(matte: Matte, path: pathlib.Path) -> dict[str, int]:
@@ -218,7 +262,8 @@ def _cost(matte: Matte, path: pathlib.Path) -> dict[str, int]:
 def _milliseconds(logs: Sequence[Sequence[Mapping[str, Any]]], batch_size: int) -> float | None:
     """Median duration of a step over all seeds; the first of a log counts compilation."""
     speeds = [row["images_per_second"] for log in logs for row in log[1:]]
-    return 1000 * batch_size / statistics.median(speeds) if speeds else None
+    durations = [1000 * batch_size / speed for speed in speeds if speed]
+    return statistics.median(durations) if durations else None
 
 
 def _summary(experiment: Experiment) -> str:
@@ -238,10 +283,16 @@ def _facts(
     scores: Mapping[tuple[str, int], Mapping[str, Result]],
 ) -> dict[str, str]:
     facts = {"data": source.describe(), "training data SHA-256": source.fingerprint}
+    facts["duration of a step"] = (
+        "the teacher's outputs were computed beforehand and are not in it"
+        if experiment.compare.cache
+        else "with the teacher's forward pass"
+    )
     for title, result in of_teacher.items():
         facts[f"{title} SHA-256"] = result.fingerprint
         facts[f"{title} protocol"] = f"{result.protocol}; {result.rounding}; {result.padding}"
         facts["teacher SHA-256"] = result.model
     for (name, seed), results in scores.items():
         facts[f"{name}, seed {seed} SHA-256"] = next(iter(results.values())).model
+    facts["settings"] = json.dumps(experiment.to_json(), indent=2)
     return facts

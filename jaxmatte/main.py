@@ -97,6 +97,11 @@ def parse_flags(arguments: Sequence[str]) -> list[str]:
     finally:
         sys.argv = list(given)
     _check_config_file(_CONFIG.value, arguments)
+    if of_methods and _CONFIG.value.recipe == "compare":
+        raise InputError(
+            f"{of_methods[0]}: a comparison has its methods in compare.methods, which the file of "
+            "settings gives; the recipe is 'compare'"
+        )
     for override in of_methods:
         _CONFIG.value.distill = override_method(_CONFIG.value.distill, override)
     return list(rest)
@@ -119,7 +124,8 @@ def override_method(methods: Sequence[Method], override: str) -> tuple[Method, .
             "the tuple in the file of settings"
         )
     method = methods[names.index(name)]
-    fields = {part.name: part.default for part in dataclasses.fields(method)}
+    defaults = {part.name: part.default for part in dataclasses.fields(method)}
+    fields = {part.name: getattr(method, part.name) for part in dataclasses.fields(method)}
     if field not in fields or not equals:
         raise InputError(
             f"{override}: give --config.distill.{name}.FIELD=VALUE; the fields of {name} are "
@@ -130,11 +136,13 @@ def override_method(methods: Sequence[Method], override: str) -> tuple[Method, .
     except (ValueError, SyntaxError):
         value = text
     usual = fields[field]
-    kinds = (int, float) if isinstance(usual, float | None) else (type(usual),)
+    # Of a field that may be None the other values are numbers.
+    optional = usual is None or defaults.get(field, usual) is None
+    kinds = (int, float) if optional or isinstance(usual, float) else (type(usual),)
     fits = isinstance(value, kinds) and isinstance(value, bool) == isinstance(usual, bool)
-    if not fits and not (value is None and usual is None):
-        raise InputError(f"{override}: give a value such as {usual!r}")
-    if isinstance(value, int) and not isinstance(value, bool):
+    if not fits and not (value is None and optional):
+        raise InputError(f"{override}: it is {usual!r} now; give a value of the same kind")
+    if float in kinds and value is not None:
         value = float(value)
     changed = dataclasses.replace(method, **{field: value})
     return tuple(changed if part is method else part for part in methods)

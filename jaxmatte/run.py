@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from jaxmatte import held_out
-from jaxmatte.compare import compare
+from jaxmatte.compare import check_processes, compare
 from jaxmatte.data.examples import Example
 from jaxmatte.data.files import write_atomically
 from jaxmatte.data.pipeline import evaluation_examples, training_batches
@@ -62,6 +62,8 @@ def _run(experiment: Experiment, workdir: pathlib.Path) -> None:
     layout = make_layout(experiment.mesh.data, experiment.train.batch_size)
     _LOG.info("%s: %d x %s", workdir, layout.mesh.size, jax.devices()[0].device_kind)
     held_out.check_benchmark(experiment.evaluate)
+    if experiment.recipe == "compare":
+        check_processes(experiment)
     encoder = encoder_digest(experiment, workdir)
     source = open_source(experiment.data, seed=experiment.seed, cache_dir=workdir / "cache")
     _LOG.info("%s", source.describe())

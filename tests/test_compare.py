@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from drawn_weights import SMALL, draw_variables
 
+from jaxmatte.compare import check_processes
 from jaxmatte.data.arrays import write_arrays
 from jaxmatte.distill import AlphaImitation, FeatureOverhaul, SpatialSimilarity
 from jaxmatte.distill.objective import Distillation, GroundTruth
@@ -20,10 +21,12 @@ from jaxmatte.train.config import (
     CompareConfig,
     DataConfig,
     Experiment,
+    ModelConfig,
     StudentConfig,
     TeacherConfig,
     TrainConfig,
 )
+from jaxmatte.train.loop import DivergedError
 from jaxmatte.train.state import TrainState
 
 METHODS = {
@@ -140,10 +143,22 @@ def test_methods_of_a_seed_start_equal_and_nothing_is_done_twice(
     assert "| ofd2 " in (tmp_path / "comparison.md").read_text()
     assert "| spatial " in (tmp_path / "comparison.md").read_text()
 
-    # The same name for another method is no row of this table.
+    # All seeds that are there are shown, also those that were not asked for.
+    assert "spatial, seed 4" in (tmp_path / "comparison.html").read_text()
+
+    # The same name for another method is no row of this table, whether it is asked for or not.
     other = {**METHODS, "ofd": (AlphaImitation(), FeatureOverhaul(taps=("conv4",)))}
-    with pytest.raises(InputError, match=r"FeatureOverhaul.taps: was \['conv5'\], now \['conv4'\]"):
-        run(changed(experiment, methods=other), tmp_path)
+    for only in ((), ("none",)):
+        with pytest.raises(InputError, match=r"Overhaul.taps: was \['conv5'\], now \['conv4'\]"):
+            run(changed(experiment, methods=other, only=only), tmp_path)
+
+    # Nor are students of another teacher.
+    teacher = tmp_path / "other.safetensors"
+    save_model(teacher, SMALL, draw_variables(SMALL, seed=1))
+    (tmp_path / "config.json").unlink()
+    taught = dataclasses.replace(experiment, teacher=TeacherConfig(weights=str(teacher)))
+    with pytest.raises(InputError, match="teacher_sha256: was .*, now "):
+        run(changed(taught, only=("none",)), tmp_path)
 
 
 def test_a_model_that_changed_is_scored_anew(experiment, trained, tmp_path):
@@ -166,7 +181,43 @@ def test_outputs_are_not_kept_where_that_is_not_wanted(experiment, trained, tmp_
     assert "| spatial " in (tmp_path / "comparison.md").read_text()
 
 
+def test_a_row_that_diverges_leaves_the_others(experiment, trained, tmp_path, monkeypatch):
+    finite = stages.train
+
+    def train(task, *arguments, **options):
+        if task.name.startswith("none"):
+            raise DivergedError("none/seed3: loss is nan at step 2")
+        return finite(task, *arguments, **options)
+
+    monkeypatch.setattr(stages, "train", train)
+    wanted = changed(experiment, seeds=(3,), only=("none", "spatial"), cache=False)
+    with pytest.raises(InputError, match="without 1 that did not .*: none/seed3: loss is nan at"):
+        run(wanted, tmp_path)
+    table = (tmp_path / "comparison.md").read_text()
+    assert "| spatial " in table and "| none " not in table
+
+
+def test_a_teacher_without_a_map_that_is_read_is_named(experiment, trained, tmp_path, inputs):
+    network = ModelConfig(network="dim")
+    wanted = dataclasses.replace(experiment, model=network)
+    methods = {"none": (), "x": (SpatialSimilarity(taps=("conv5", "dconv5")),)}
+    with pytest.raises(InputError, match="teacher.safetensors is a teacher of the network gcam, "):
+        run(changed(wanted, methods=methods), tmp_path)
+    assert not trained
+
+
+def test_several_processes_are_refused_before_anything_is_trained(experiment, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    check_processes(changed(experiment, cache=False))
+    with pytest.raises(InputError, match="one process, and this has 2; give .*compare.cache=False"):
+        check_processes(experiment)
+
+
 def test_kept_outputs_are_gone_when_a_seed_is_complete(experiment, trained, tmp_path):
+    # Of a run that was killed.
+    stale = tmp_path / "cache" / "guides-0123"
+    stale.mkdir(parents=True)
     run(changed(experiment, seeds=(3,), only=("spatial",)), tmp_path)
     store = trained["spatial/seed3"][0].guides
     assert store.folder.parent == tmp_path / "cache" and not store.folder.exists()
+    assert not stale.exists()

@@ -14,6 +14,24 @@ from jaxtyping import Array, Float
 SILENT_LENGTH = 1e-7
 
 
+def check_maps(student: Array, teacher: Array, *, widths: bool = False) -> None:
+    """Raise `ValueError` where two maps cannot be compared; broadcasting would give a number.
+
+    Args:
+        student: map [b h w c].
+        teacher: map of the same b, h and w.
+        widths: whether the channels must be as many too.
+    """
+    compared = slice(None) if widths else slice(3)
+    four = student.ndim == teacher.ndim == 4
+    if not four or student.shape[compared] != teacher.shape[compared]:
+        raise ValueError(
+            f"the map of the student is {student.shape} and that of the teacher {teacher.shape}; "
+            "compare taps [b h w c] of the same stride"
+            + (", the student's adapted to the teacher's width" if widths else "")
+        )
+
+
 def pixels(features: Float[Array, "b h w c"]) -> Float[Array, "b n c"]:
     """Rows of pixels in float32, n = h * w."""
     batch, _, _, channels = features.shape

@@ -75,10 +75,10 @@ class Method:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.weight) and self.weight >= 0):
+        if not (_is_finite(self.weight) and self.weight >= 0):
             raise InputError(
-                f"{type(self).__name__}.weight is {self.weight}; give a finite number of at least "
-                "0, where 0 leaves the method out"
+                f"{type(self).__name__}.weight is {self.weight!r}; give a finite number of at "
+                "least 0, where 0 leaves the method out"
             )
 
     @property
@@ -129,9 +129,9 @@ class AlphaImitation(Method):
                     f"AlphaImitation.weight is {self.weight}; give a number from 0 (ground truth "
                     "only) to 1 (teacher only), or give truth_weight too"
                 )
-        elif not (math.isfinite(self.truth_weight) and self.truth_weight >= 0):
+        elif not (_is_finite(self.truth_weight) and self.truth_weight >= 0):
             raise InputError(
-                f"AlphaImitation.truth_weight is {self.truth_weight}; give a finite number of at "
+                f"AlphaImitation.truth_weight is {self.truth_weight!r}; give a finite number of at "
                 "least 0, or None for 1 - weight"
             )
 
@@ -161,9 +161,9 @@ class ResponseDistillation(Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.temperature < math.inf:
+        if not (_is_finite(self.temperature) and self.temperature > 0):
             raise InputError(
-                f"ResponseDistillation.temperature is {self.temperature}; give a positive number"
+                f"ResponseDistillation.temperature is {self.temperature!r}; give a positive number"
             )
 
     def terms(self, views: Views) -> Terms:
@@ -190,8 +190,15 @@ class TapMethod(Method):
     def __post_init__(self) -> None:
         super().__post_init__()
         name = type(self).__name__
-        if isinstance(self.taps, str) or not all(isinstance(tap, str) for tap in self.taps):
+        # The order counts: a set has none.
+        if not isinstance(self.taps, tuple | list) or not all(
+            isinstance(tap, str) for tap in self.taps
+        ):
             raise InputError(f"{name}.taps is {self.taps!r}; give a tuple of names of taps")
+        if not self.taps:
+            raise InputError(
+                f"{name}.taps names no tap; give some, or leave the method out by weight 0"
+            )
         # A list of a user's would not be hashable, and methods are static arguments of `jit`.
         object.__setattr__(self, "taps", tuple(self.taps))
         if repeated := [tap for tap in self.taps if self.taps.count(tap) > 1]:
@@ -371,6 +378,11 @@ def to_json(methods: Sequence[Method]) -> dict[str, dict[str, object]]:
         )
         for index, (name, method) in enumerate(zip(names, methods, strict=True))
     }
+
+
+def _is_finite(value: object) -> bool:
+    """Whether a setting is a number, and finite."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _describe(method: Method) -> str:

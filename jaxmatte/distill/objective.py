@@ -14,7 +14,15 @@ from jaxtyping import Array, Bool, Float, Key
 
 from jaxmatte.distill import adapters
 from jaxmatte.distill.adapters import AdapterParams, TapShapes
-from jaxmatte.distill.methods import AlphaImitation, Guide, Method, Terms, Views, active
+from jaxmatte.distill.methods import (
+    AlphaImitation,
+    Guide,
+    Method,
+    TapMethod,
+    Terms,
+    Views,
+    active,
+)
 from jaxmatte.losses import (
     AlphaLoss,
     Composite,
@@ -207,7 +215,8 @@ class Distillation:
         return loss, terms
 
     def _share_of_truth(self) -> float:
-        shares = [m.share_of_truth for m in self.methods if isinstance(m, AlphaImitation)]
+        imitations = [m for m in active(self.methods) if isinstance(m, AlphaImitation)]
+        shares = [imitation.share_of_truth for imitation in imitations]
         return shares[0] if shares else 1.0
 
     def _of_all(self, attribute: str) -> list[str]:
@@ -217,24 +226,24 @@ class Distillation:
 Objective = GroundTruth | Distillation
 
 
-def check_methods(methods: Sequence[object]) -> None:
-    """Raise `InputError` unless each is a method, and no two of a kind compare the same."""
+def check_methods(methods: Sequence[object], field: str = "distill") -> None:
+    """Raise `InputError`, naming the field, unless each is a method and no two do the same."""
     found = [method for method in methods if isinstance(method, Method)]
     for method in methods:
         if not isinstance(method, Method):
             raise InputError(
-                f"distill holds {method!r}, which is no method of distillation; give values such "
+                f"{field} holds {method!r}, which is no method of distillation; give values such "
                 "as SpatialSimilarity(weight=1.0)"
             )
     compared = Counter(
         (type(method).__name__, tap)
         for method in active(found)
-        for tap in method.compared_taps or ("",)
+        for tap in (method.taps if isinstance(method, TapMethod) else ("",))
     )
     for (name, tap), count in compared.items():
         if count > 1:
             place = f" with the tap {tap!r}" if tap else ""
-            raise InputError(f"distill holds {name} {count} times{place}; give it once")
+            raise InputError(f"{field} holds {name} {count} times{place}; give it once")
 
 
 def _check_tap(

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxmatte.distill.affinity import check_maps
+
 # A channel that is negative less often than this has no mean of its negative values to speak of.
 RARE = 1e-3
 # From this many standard deviations on, float32 holds the limits exactly.
@@ -61,7 +63,11 @@ def overhaul_distance(
     Returns:
         The SUM over the elements of each example, float32; the released code divides it by powers
         of two from layer to layer, and by 1000.
+
+    Raises:
+        ValueError: the maps do not fit each other.
     """
+    check_maps(student, teacher, widths=True)
     ours = student.astype(jnp.float32)
     floor = margin.astype(jnp.float32)[None, None, None]
     target = jnp.maximum(teacher.astype(jnp.float32), floor)

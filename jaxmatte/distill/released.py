@@ -19,7 +19,7 @@ from jaxmatte.distill.methods import (
 
 
 def spkd_table() -> dict[str, tuple[Method, ...]]:
-    """The rows of SPKD's table of methods, and NST, which DBCP has, each with its paper's weight.
+    """The rows of SPKD's table of methods, and NST, which DBCP has, with their released weights.
 
     All but the first imitate the teacher's alpha too; SPKD's released code leaves that out for OFD
     (see `spkd_ofd_as_released`).

@@ -38,7 +38,12 @@ def softened_response(
 
     Returns:
         Sums over the unknown region; 0 where alpha equals its target.
+
+    Raises:
+        ValueError: the temperature is not positive.
     """
+    if not temperature > 0:
+        raise ValueError(f"temperature is {temperature}; give a positive number")
     goal = _logit(target) / temperature
     gap = (_logit(alpha) - _logit(target)) / temperature
     # Foreground and background are alike; the rarer of the two has the smaller rounding.

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxmatte.distill.affinity import SILENT_LENGTH, affinity_gap, gram, pixels, unit
+from jaxmatte.distill.affinity import SILENT_LENGTH, affinity_gap, check_maps, gram, pixels, unit
 
 
 def spatial_similarity(
@@ -28,7 +28,11 @@ def spatial_similarity(
     Returns:
         One value in [0, 4] an example, float32; 0 when the affinities agree. Reverse-mode
         gradients only.
+
+    Raises:
+        ValueError: the maps do not fit each other.
     """
+    check_maps(student, teacher)
     ours, theirs = unit(pixels(student), axis=-1), unit(pixels(teacher), axis=-1)
     # A float, for n^2 outgrows the 32-bit integers of JAX at 216 x 216 pixels.
     return affinity_gap(ours, theirs) / float(ours.shape[1]) ** 2
@@ -51,7 +55,11 @@ def channel_similarity(
 
     Returns:
         One value in [0, 4] an example, float32; 0 when the affinities agree.
+
+    Raises:
+        ValueError: the maps do not fit each other.
     """
+    check_maps(student, teacher, widths=True)
     first, second = unit(pixels(student), axis=-2), unit(pixels(teacher), axis=-2)
     half = gram(first - second, first + second)
     return jnp.mean(jnp.square((half + half.mT) / 2), axis=(1, 2))
@@ -73,7 +81,11 @@ def batch_similarity(
 
     Returns:
         One value in [0, 4 / b] for the whole batch, float32; 0 when the affinities agree.
+
+    Raises:
+        ValueError: the maps do not fit each other.
     """
+    check_maps(student, teacher)
     return jnp.mean(jnp.square(_example_affinities(student) - _example_affinities(teacher)))
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxmatte.distill.affinity import affinity_gap, gram, pixels, unit
+from jaxmatte.distill.affinity import affinity_gap, check_maps, gram, pixels, unit
 
 
 def attention_transfer(
@@ -28,7 +28,11 @@ def attention_transfer(
 
     Returns:
         One value in [0, 2 / (h * w)] an example, float32; 0 when the energies are proportional.
+
+    Raises:
+        ValueError: the maps do not fit each other.
     """
+    check_maps(student, teacher)
     return jnp.mean(jnp.square(_attention(student) - _attention(teacher)), axis=1)
 
 
@@ -69,8 +73,8 @@ def flow_of_solution(
         ValueError: the maps of student and teacher differ in shape, or the earlier map is smaller
             than the later one.
     """
-    _check_pair("first", student_first, teacher_first)
-    _check_pair("second", student_second, teacher_second)
+    check_maps(student_first, teacher_first, widths=True)
+    check_maps(student_second, teacher_second, widths=True)
     size = student_second.shape[1:3]
     first, other_first = (x.astype(jnp.float32) for x in (student_first, teacher_first))
     second, other_second = pixels(student_second), pixels(teacher_second)
@@ -78,14 +82,6 @@ def flow_of_solution(
     total = pixels(_average(first + other_first, size))
     doubled = gram(difference, second + other_second) + gram(total, second - other_second)
     return jnp.mean(jnp.square(doubled / (2 * second.shape[1])), axis=(1, 2))
-
-
-def _check_pair(place: str, student: Array, teacher: Array) -> None:
-    if student.shape != teacher.shape:
-        raise ValueError(
-            f"the {place} map of the student is {student.shape} and that of the teacher "
-            f"{teacher.shape}; compare taps of the same stride, adapted to the teacher's width"
-        )
 
 
 def _average(
@@ -133,7 +129,11 @@ def neuron_selectivity(
     Returns:
         One value in [0, 2] an example, float32; 0 when the distributions agree. Reverse-mode
         gradients only.
+
+    Raises:
+        ValueError: the maps do not fit each other.
     """
+    check_maps(student, teacher)
     return affinity_gap(_selectivity(student), _selectivity(teacher))
 
 

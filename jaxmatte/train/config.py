@@ -274,7 +274,7 @@ class Experiment:
                 f"{field} is {methods!r}; give a tuple of methods in the file of settings, such as "
                 "(AlphaImitation(), SpatialSimilarity(weight=1.0))"
             )
-        check_methods(methods)
+        check_methods(methods, field)
         network, spec = self.model.network, self.teacher_spec()
         published = (*spec.taps, *spec.decoder_taps, *spec.rectified_taps)
         for method in active(methods):
@@ -288,18 +288,27 @@ class Experiment:
     def _validate_comparison(self) -> None:
         """Raise `InputError` where names, seeds or methods of a comparison cannot be used."""
         compare = self.compare
+        if not isinstance(compare.methods, dict):
+            raise InputError(
+                f"compare.methods is {compare.methods!r}; give a dictionary of names and tuples of "
+                "methods in the file of settings"
+            )
+        if not isinstance(compare.only, tuple | list):
+            raise InputError(
+                f"compare.only is {compare.only!r}; give a tuple of names, such as ('none',)"
+            )
         if not compare.methods:
             raise InputError(
                 "recipe is 'compare' but compare.methods is empty; give a dictionary of names and "
                 "methods in the file of settings, as configs/compare_distillation.py does"
             )
-        for name, methods in compare.methods.items():
-            if not _ROW_NAME.fullmatch(name) or name in _TAKEN:
+        for name in compare.methods:
+            usable = isinstance(name, str) and _ROW_NAME.fullmatch(name)
+            if not usable or name in _TAKEN:
                 raise InputError(
-                    f"compare.methods names a row {name!r}, which is to name a folder: give "
-                    f"letters, digits, + - _ . and none of {', '.join(_TAKEN)}"
+                    f"compare.methods names a row {name!r}, which is to name a folder: give up to "
+                    f"100 letters, digits, + - _ . and none of {', '.join(_TAKEN)}"
                 )
-            self._validate_methods(methods, f"compare.methods[{name!r}]")
         for name in (*compare.only, *([compare.baseline] if compare.baseline else ())):
             if name not in compare.methods:
                 field = "only" if name in compare.only else "baseline"
@@ -307,9 +316,13 @@ class Experiment:
                     f"compare.{field} names {name!r}; compare.methods has "
                     f"{', '.join(compare.methods)}"
                 )
-        if not compare.seeds or not all(
-            isinstance(seed, int) and 0 <= seed < 2**32 for seed in compare.seeds
-        ):
+        # Rows that are not asked for may be beyond this network.
+        for name in compare.only or compare.methods:
+            self._validate_methods(compare.methods[name], f"compare.methods[{name!r}]")
+        whole = isinstance(compare.seeds, tuple | list) and all(
+            type(seed) is int and 0 <= seed < 2**32 for seed in compare.seeds
+        )
+        if not compare.seeds or not whole:
             raise InputError(
                 f"compare.seeds is {compare.seeds}; give whole numbers of at least 0 and below "
                 "2**32, for example (0,1,2)"
@@ -348,9 +361,9 @@ def objective_of(methods: tuple[Method, ...]) -> Objective:
     return Distillation(methods=tuple(methods))
 
 
-_ROW_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+_.-]*")
-# Folders of a run that are something else.
-_TAKEN = ("teacher", "cache", "checkpoints")
+_ROW_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+_.-]{0,99}")
+# What is something else in the folder of a run.
+_TAKEN = ("teacher", "cache", "config.json", "comparison.html", "comparison.md")
 
 _LOWEST = {
     "teacher.steps": 0,

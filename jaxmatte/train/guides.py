@@ -68,10 +68,6 @@ class GuideStore:
             self._check_room(len(contents))
         write_atomically(self._path(number), contents)
 
-    def remove(self) -> None:
-        """Give the room back; nothing but time is lost."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
     def _path(self, number: int) -> pathlib.Path:
         return self.folder / f"{number:08d}.safetensors"
 
@@ -96,6 +92,8 @@ def guided(
 ) -> Iterator[Batch]:
     """The batches with what the teacher says of each, computed where it is not kept.
 
+    For runs of one process: of the outputs of several each would hold a part.
+
     Args:
         batches: of one process, from a step on.
         start: steps that were taken before the first of them.
@@ -105,13 +103,8 @@ def guided(
         layout: the devices.
 
     Raises:
-        InputError: there are several processes, or the outputs cannot be kept.
+        InputError: the outputs cannot be kept.
     """
-    if jax.process_count() > 1:
-        raise InputError(
-            f"{store.folder}: outputs of a teacher are kept by a run of one process, and this has "
-            f"{jax.process_count()}; give --config.compare.cache=False"
-        )
     predict = jax.jit(
         functools.partial(_outputs, teacher, store.taps),
         in_shardings=(layout.replicated, layout.batch),

@@ -33,6 +33,10 @@ Batch = Mapping[str, np.ndarray]
 _DROPOUT = 2
 
 
+class DivergedError(InputError):
+    """A value stopped being finite; the message says which, at what step, and what may help."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Task:
     """What one stage trains.
@@ -87,7 +91,8 @@ def train(
         validate: called every `config.validate_every` steps; what it returns is logged.
 
     Raises:
-        InputError: a value stopped being finite, batches ran out, or something cannot be written.
+        DivergedError: a value stopped being finite.
+        InputError: batches ran out, or something cannot be written.
     """
     optimizer = build_optimizer(config, task.steps)
     checkpoints = Checkpoints(
@@ -192,7 +197,7 @@ class _Recorder:
                 numbers, so that a network that has none is neither scored nor kept.
 
         Raises:
-            InputError: one of its values is not finite; step and term are named.
+            DivergedError: one of its values is not finite; step and term are named.
         """
         if self._pending is None:
             return
@@ -200,7 +205,7 @@ class _Recorder:
         values: dict[str, Any] = jax.device_get(result.scalars)
         scalars = {name: float(value) for name, value in values.items()}
         if blamed := find_non_finite(scalars):
-            raise InputError(
+            raise DivergedError(
                 f"{self._task.name}: {blamed} is {scalars[blamed]} at step {number}; training "
                 f"stopped and the checkpoints before it are intact. Lower the learning rate "
                 f"({self._config.learning_rate}) of this stage, or clip gradients: "

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax.experimental import multihost_utils
 from tqdm import tqdm
 
-from jaxmatte.distill.methods import Method, to_json
+from jaxmatte.distill.methods import Method, active, to_json
 from jaxmatte.distill.objective import Distillation, Objective
 from jaxmatte.distill.overhaul import margins
 from jaxmatte.matting import InputError
@@ -235,6 +235,8 @@ def _stage(
         # Only what has been trained before is to be moved slowly.
         config = dataclasses.replace(config, encoder_rate=1.0)
     bundle = None if teacher is None else load_model(teacher)
+    if teacher is not None:
+        check_teacher(teacher, objective)
     task = Task(
         name=name,
         network=_network(spec, config),
@@ -297,6 +299,21 @@ def _network(spec: Spec, config: TrainConfig) -> Any:
 
 def _folded(bundle: Bundle) -> dict[str, Any]:
     return fold_spectral_norm(bundle.spec, bundle.variables)
+
+
+def check_teacher(path: pathlib.Path, objective: Objective) -> None:
+    """Raise `InputError` where a teacher's file lacks a map that an objective reads of it."""
+    spec = load_model(path).spec
+    found = (*spec.taps, *spec.decoder_taps, *spec.rectified_taps)
+    methods = active(objective.methods) if isinstance(objective, Distillation) else ()
+    for method in methods:
+        for name in (*method.compared_taps, *method.margin_taps):
+            if name not in found:
+                raise InputError(
+                    f"{path} is a teacher of the network {spec.network}, which has no map "
+                    f"{name!r}, and {type(method).__name__}.taps asks for it; it has "
+                    f"{', '.join(found)}"
+                )
 
 
 def _margins(bundle: Bundle, objective: Objective) -> dict[str, Any]:

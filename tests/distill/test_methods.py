@@ -232,6 +232,13 @@ def test_the_share_of_the_truth(weight, truth_weight, share):
     np.testing.assert_allclose(loss, expected, rtol=1e-6)
 
 
+def test_an_imitation_without_weight_does_not_speak_for_the_truth():
+    student, guide, target = inputs()
+    parts = (AlphaImitation(weight=0.0, truth_weight=9.0), AlphaImitation(weight=0.5))
+    (loss, terms), _ = evaluate(parts, student, guide, target)
+    np.testing.assert_allclose(loss, (terms["alpha"] + terms["alpha_teacher"]) / 2, rtol=1e-6)
+
+
 def test_flow_takes_a_decoder_tap_that_is_larger_than_the_one_before():
     student, guide, target = inputs()
     forth = FlowOfSolution(taps=("conv2", "conv4"))
@@ -309,12 +316,17 @@ def test_weights(kind, weight):
         (lambda: AlphaImitation(truth_weight=-1.0), "truth_weight is -1.0"),
         (lambda: ResponseDistillation(temperature=0.0), "temperature is 0.0; give a positive"),
         (lambda: SpatialSimilarity(taps="conv2"), "SpatialSimilarity.taps is 'conv2'; give a tupl"),
+        (lambda: SpatialSimilarity(taps=()), "SpatialSimilarity.taps names no tap; .* weight 0"),
         (lambda: BatchSimilarity(taps=("conv2", "conv2")), "BatchSimilarity.taps names 'conv2' tw"),
         (lambda: FlowOfSolution(taps=("conv2",)), r"FlowOfSolution.taps is \('conv2',\).*two"),
         (lambda: check_methods(("spatial",)), "'spatial', which is no method.*SpatialSim"),
         (
             lambda: Distillation(methods=(SpatialSimilarity(), SpatialSimilarity(weight=2.0))),
             "SpatialSimilarity 2 times with the tap 'conv2'",
+        ),
+        (
+            lambda: check_methods((FeatureOverhaul(), FeatureOverhaul(rectified=True)), "row"),
+            "row holds FeatureOverhaul 2 times with the tap 'conv2'",
         ),
         (
             lambda: Distillation(methods=(AlphaImitation(), AlphaImitation())),

@@ -163,6 +163,8 @@ def comparison(**changes):
         ({"methods": {"none": (), "a/b": ()}}, "names a row 'a/b', which is to name a folder"),
         ({"methods": {"none": (), "..": ()}}, "names a row '..'"),
         ({"methods": {"none": (), "teacher": ()}}, "'teacher'.*none of teacher, cache"),
+        ({"methods": {"none": (), "comparison.html": ()}}, "'comparison.html'.*none of teacher"),
+        ({"methods": {"none": (), "a" * 101: ()}}, "up to 100 letters"),
         (
             {"methods": {"none": (), "x": (AttentionTransfer(taps=("conv1",)),)}},
             r"compare.methods\['x'\]: AttentionTransfer.taps asks for 'conv1'; gcam has",
@@ -182,6 +184,38 @@ def test_comparisons_that_cannot_be_made(changes, message):
     comparison(baseline="").validate()
     with pytest.raises(InputError, match=message):
         comparison(**changes).validate()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("methods", [("none", ())], r"compare.methods is \[\('none', \(\)\)\]; give a dictionary"),
+        ("methods", {1: ()}, "names a row 1, which is to name a folder"),
+        (
+            "methods",
+            {"none": SpatialSimilarity()},
+            r"compare.methods\['none'\] is Spatial.*a tuple",
+        ),
+        ("seeds", 3, "compare.seeds is 3; give whole numbers"),
+        ("seeds", (True, 0), r"compare.seeds is \(True, 0\); give whole numbers"),
+        ("only", "none", "compare.only is 'none'; give a tuple of names"),
+    ],
+)
+def test_comparisons_of_wrong_kinds(field, value, message):
+    experiment = comparison()
+    setattr(experiment.compare, field, value)
+    with pytest.raises(InputError, match=message):
+        experiment.validate()
+
+
+def test_rows_that_are_not_asked_for_may_be_beyond_the_network():
+    methods = {"none": (), "ofd": (FeatureOverhaul(),)}
+    experiment = comparison(methods=methods, only=("none",))
+    experiment.model.network = "indexnet"
+    experiment.validate()
+    experiment.compare.only = ()
+    with pytest.raises(InputError, match=r"compare.methods\['ofd'\]: FeatureOverhaul.taps asks"):
+        experiment.validate()
 
 
 def test_json_tells_methods_apart():
