@@ -350,7 +350,7 @@ class FeatureOverhaul(TapMethod):
             if margin not in views.guide.margins:
                 raise InputError(
                     f"FeatureOverhaul.taps names {tap!r}, but the guide has no margins of "
-                    f"{margin!r}; it has {_names(views.guide.margins)}"
+                    f"{margin!r}; it has {', '.join(sorted(views.guide.margins)) or 'none'}"
                 )
             distance = overhaul_distance(
                 views.connected[compared], views.guide.taps[compared], views.guide.margins[margin]
@@ -397,7 +397,3 @@ def _describe(method: Method) -> str:
 def _larger_first(pair: tuple[str, str], taps: Taps) -> tuple[str, str]:
     first, second = pair
     return pair if taps[first].shape[1] >= taps[second].shape[1] else (second, first)
-
-
-def _names(mapping: Mapping[str, object]) -> str:
-    return ", ".join(sorted(mapping)) or "none"
