@@ -49,7 +49,7 @@ def paper() -> Experiment:
         model=ModelConfig(network="dim"),
         teacher=TeacherConfig(width=1.0, loss="dim", learning_rate=1e-5),
         student=StudentConfig(width=0.5),
-        # The teacher's outputs for all batches would take more than ten terabytes.
+        # The teacher's outputs for all batches would take many terabytes.
         compare=CompareConfig(methods=spkd_table(), cache=False),
         data=DataConfig(
             source="folder",
