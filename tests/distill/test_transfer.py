@@ -230,9 +230,9 @@ def test_selectivity_forms_nothing_larger_than_a_map_or_the_pairs_of_its_channel
 def test_pairs_of_maps_that_do_not_fit():
     first, second = maps(3, 3)
     (small,) = maps(3, size=(5, 6))
-    with pytest.raises(ValueError, match=r"first map of the student is \(2, 5, 7, 3\).*5, 6, 3"):
+    with pytest.raises(ValueError, match=r"the map of the student is \(2, 5, 7, 3\).*5, 6, 3"):
         flow_of_solution(first, small, small, small)
-    with pytest.raises(ValueError, match=r"second map of the student is \(2, 5, 7, 3\).*5, 6, 3"):
+    with pytest.raises(ValueError, match=r"the map of the student is \(2, 5, 7, 3\).*5, 6, 3"):
         flow_of_solution(first, second, first, small)
     with pytest.raises(ValueError, match="first map is 5x6 and the second 5x7.*larger map first"):
         flow_of_solution(small, second, small, second)
