@@ -189,21 +189,7 @@ def _show(context: Context, teacher: pathlib.Path, source: Source, sets: Sets) -
     }
     alone = {title: score(held_out.trimap_alone, examples) for title, examples in sets.items()}
     matte = load(teacher)
-    rows = [
-        MethodRow(
-            name="teacher",
-            description="",
-            scores={title: (result.mean,) for title, result in of_teacher.items()},
-            seeds=(),
-            **_cost(matte, teacher),
-        ),
-        MethodRow(
-            name="trimap alone",
-            description="one half where the trimap is unknown",
-            scores={title: (result.mean,) for title, result in alone.items()},
-            seeds=(),
-        ),
-    ]
+    rows = _references(of_teacher, alone, _cost(matte, teacher))
     shown = {"teacher": matte}
     curves = []
     for name, methods in experiment.compare.methods.items():
@@ -240,6 +226,27 @@ def _show(context: Context, teacher: pathlib.Path, source: Source, sets: Sets) -
         facts=_facts(experiment, source, of_teacher, scores),
     )
     _LOG.info("comparison: %s, %s", workdir / PAGE, workdir / TABLE)
+
+
+def _references(
+    of_teacher: Mapping[str, Result], alone: Mapping[str, Result], cost: Mapping[str, int]
+) -> list[MethodRow]:
+    """The rows without a seed: what students come from, and what needs no network."""
+    return [
+        MethodRow(
+            name="teacher",
+            description="",
+            scores={title: (result.mean,) for title, result in of_teacher.items()},
+            seeds=(),
+            **cost,
+        ),
+        MethodRow(
+            name="trimap alone",
+            description="one half where the trimap is unknown",
+            scores={title: (result.mean,) for title, result in alone.items()},
+            seeds=(),
+        ),
+    ]
 
 
 def _complete(context: Context) -> dict[tuple[str, int], pathlib.Path]:
