@@ -115,16 +115,16 @@ def _settle_rows(context: Context, teacher: pathlib.Path, names: Sequence[str]) 
         InputError: a row was made by other methods or another teacher, or the teacher lacks a map
             that one to come reads.
     """
-    digest = load_model(teacher).digest
+    bundle = load_model(teacher)
     for name, methods in context.experiment.compare.methods.items():
         folder = context.workdir / name
         if name in names:
-            check_teacher(teacher, objective_of(methods))
+            check_teacher(teacher, bundle.spec, objective_of(methods))
         elif not folder.exists():
             continue
         made_of: dict[str, object] = {"methods": to_json(methods)}
         if _reads_teacher(context, name):
-            made_of["teacher_sha256"] = digest
+            made_of["teacher_sha256"] = bundle.digest
         if jax.process_index() == 0:
             try:
                 folder.mkdir(parents=True, exist_ok=True)

@@ -235,8 +235,8 @@ def _stage(
         # Only what has been trained before is to be moved slowly.
         config = dataclasses.replace(config, encoder_rate=1.0)
     bundle = None if teacher is None else load_model(teacher)
-    if teacher is not None:
-        check_teacher(teacher, objective)
+    if teacher is not None and bundle is not None:
+        check_teacher(teacher, bundle.spec, objective)
     task = Task(
         name=name,
         network=_network(spec, config),
@@ -301,9 +301,8 @@ def _folded(bundle: Bundle) -> dict[str, Any]:
     return fold_spectral_norm(bundle.spec, bundle.variables)
 
 
-def check_teacher(path: pathlib.Path, objective: Objective) -> None:
-    """Raise `InputError` where a teacher's file lacks a map that an objective reads of it."""
-    spec = load_model(path).spec
+def check_teacher(path: pathlib.Path, spec: Spec, objective: Objective) -> None:
+    """Raise `InputError` where the teacher of a file lacks a map that an objective reads of it."""
     found = (*spec.taps, *spec.decoder_taps, *spec.rectified_taps)
     methods = active(objective.methods) if isinstance(objective, Distillation) else ()
     for method in methods:
