@@ -1,0 +1,438 @@
+"""Rules for what moves values about: labels are moved as the values are."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxmatte.prune.labels import (
+    ALONE,
+    UNKNOWN,
+    WILD,
+    Axis,
+    Factor,
+    of_ids,
+    pinned,
+    size_of,
+    split,
+    wild,
+)
+from jaxmatte.prune.tracer import LARGEST_CONSTANT, Tracer, Value, constant
+
+
+def _moved(
+    value: Value, shape: Sequence[int], axes: Sequence[Axis], move: Callable[[np.ndarray], Any]
+) -> Value:
+    """The result of moving a value; a constant is moved itself."""
+    if value.constant is not None and math.prod(shape) <= LARGEST_CONSTANT:
+        return constant(np.asarray(move(value.constant)))
+    return dataclasses.replace(value, shape=tuple(shape), axes=tuple(axes), constant=None)
+
+
+def broadcast_in_dim(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:
+    """New axes, and axes of one that grow, adapt."""
+    value, shape = operands[0], equation.params["shape"]
+    places = equation.params["broadcast_dimensions"]
+    axes = [wild(size) for size in shape]
+    for axis, place in enumerate(places):
+        if value.shape[axis] == shape[place]:
+            axes[place] = value.axes[axis]
+        else:
+            tracer.pin(value.axes[axis], ALONE)
+    uniform = value.constant is not None and value.constant.size == 1
+    if uniform:
+        # Not filled: a constant of any size is known by its one number.
+        assert value.constant is not None
+        return [_filled(value.constant.reshape(-1)[0], shape)]
+
+    def move(array: np.ndarray) -> np.ndarray:
+        expanded = [1] * len(shape)
+        for axis, place in enumerate(places):
+            expanded[place] = array.shape[axis]
+        return np.broadcast_to(array.reshape(expanded), shape)
+
+    return [_moved(value, shape, axes, move)]
+
+
+def _filled(number: Any, shape: Sequence[int]) -> Value:
+    return Value(
+        tuple(shape), tuple(map(wild, shape)), np.broadcast_to(number, tuple(shape)), weight=True
+    )
+
+
+def iota(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:
+    """Positions along one axis, which stays."""
+    shape, along = equation.params["shape"], equation.params["dimension"]
+    if math.prod(shape) <= LARGEST_CONSTANT:
+        row = np.arange(shape[along], dtype=equation.params["dtype"])
+        expanded = [1] * len(shape)
+        expanded[along] = -1
+        return [constant(np.broadcast_to(row.reshape(expanded), shape))]
+    axes = [pinned(size) if axis == along else wild(size) for axis, size in enumerate(shape)]
+    return [Value(tuple(shape), tuple(axes), None, weight=True)]
+
+
+def transpose(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:
+    """Axes change places."""
+    value, order = operands[0], equation.params["permutation"]
+    shape = [value.shape[axis] for axis in order]
+    axes = [value.axes[axis] for axis in order]
+    return [_moved(value, shape, axes, lambda array: array.transpose(order))]
+
+
+def squeeze(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:
+    """Axes of one go."""
+    value, gone = operands[0], equation.params["dimensions"]
+    for axis in gone:
+        tracer.pin(value.axes[axis], ALONE)
+    kept = [axis for axis in range(len(value.shape)) if axis not in gone]
+    shape = [value.shape[axis] for axis in kept]
+    axes = [value.axes[axis] for axis in kept]
+    return [_moved(value, shape, axes, lambda array: array.reshape(shape))]
+
+
+def expand_dims(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:
+    """Axes of one come."""
+    shape, new = equation.outvars[0].aval.shape, equation.params["dimensions"]
+    rows = iter(operands[0].axes)
+    axes = [wild(1) if axis in new else next(rows) for axis in range(len(shape))]
+    return [_moved(operands[0], shape, axes, lambda array: array.reshape(shape))]
+
+
+def reverse(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:
+    """Labels are mirrored along the same axes."""
+    value, mirrored = operands[0], equation.params["dimensions"]
+    axes = [
+        _indexed(tracer, axis, slice(None, None, -1)) if number in mirrored else axis
+        for number, axis in enumerate(value.axes)
+    ]
+    return [_moved(value, value.shape, axes, lambda array: np.flip(array, mirrored))]
+
+
+def _indexed(tracer: Tracer, axis: Axis, where: Any) -> Axis:
+    """Some indices of an axis."""
+    factor = tracer.flat(axis)
+    if factor.plain:
+        return (Factor(len(range(factor.size)[where]), pinned=factor.pinned),)
+    return (of_ids(factor.ids()[where], factor.dead_values()[where]),)
+
+
+def strided_slice(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:
+    """Labels are sliced as values are."""
+    value, params = operands[0], equation.params
+    strides = params["strides"] or (1,) * len(value.shape)
+    cuts = tuple(
+        slice(first, end, step)
+        for first, end, step in zip(
+            params["start_indices"], params["limit_indices"], strides, strict=True
+        )
+    )
+    return [_cut(tracer, value, cuts)]
+
+
+def _cut(tracer: Tracer, value: Value, cuts: tuple[slice, ...]) -> Value:
+    axes = [
+        axis if range(size)[cut] == range(size) else _indexed(tracer, axis, cut)
+        for axis, size, cut in zip(value.axes, value.shape, cuts, strict=True)
+    ]
+    shape = [len(range(size)[cut]) for size, cut in zip(value.shape, cuts, strict=True)]
+    # Part of a sum's channels is summed no more.
+    return _moved(value, shape, axes, lambda array: array[cuts])
+
+
+def split_along(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:
+    """As several slices."""
+    value, along = operands[0], equation.params["axis"]
+    results, first = [], 0
+    for size in equation.params["sizes"]:
+        cuts = [slice(0, each) for each in value.shape]
+        cuts[along] = slice(first, first + int(size))
+        results.append(_cut(tracer, value, tuple(cuts)))
+        first += int(size)
+    return results
+
+
+def concatenate(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:
+    """Labels one after the other; the other axes are tied."""
+    along = equation.params["dimension"]
+    shape = equation.outvars[0].aval.shape
+    axes: list[Axis] = []
+    for number in range(len(shape)):
+        met = [value.axes[number] for value in operands]
+        if number != along:
+            axes.append(_alike(tracer, met))
+            continue
+        parts = [
+            _placed(tracer.flat(axis), value) for axis, value in zip(met, operands, strict=True)
+        ]
+        if all(part.plain for part in parts) and all(part.pinned for part in parts):
+            axes.append(pinned(shape[number]))
+            continue
+        dead = [
+            np.full(part.size, value.dead_constant()) if part.plain else part.dead_values()
+            for part, value in zip(parts, operands, strict=True)
+        ]
+        ids = np.concatenate([part.ids() for part in parts])
+        axes.append((of_ids(ids, np.concatenate(dead)),))
+    return [_gathered(operands, shape, axes, lambda arrays: np.concatenate(arrays, along))]
+
+
+def _placed(factor: Factor, value: Value) -> Factor:
+    """What is computed and has no channels has its place among others; a filling adapts."""
+    if factor.plain and value.constant is None:
+        return Factor(factor.size, pinned=True)
+    return factor
+
+
+def stack(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:
+    """A new axis that stays; the others are tied."""
+    along = equation.params.get("axis", 0)
+    shape = equation.outvars[0].aval.shape
+    axes = [
+        _alike(tracer, [value.axes[number] for value in operands])
+        for number in range(len(shape) - 1)
+    ]
+    axes.insert(along, pinned(shape[along]))
+    return [_gathered(operands, shape, axes, lambda arrays: np.stack(arrays, along))]
+
+
+def _gathered(
+    operands: list[Value], shape: Sequence[int], axes: Sequence[Axis], move: Callable[..., Any]
+) -> Value:
+    """One value of several."""
+    arrays = [value.constant for value in operands]
+    known = all(array is not None for array in arrays)
+    if known and math.prod(shape) <= LARGEST_CONSTANT:
+        return constant(np.asarray(move(arrays)))
+    weight = all(value.weight for value in operands)
+    leaf = next((value.leaf for value in operands if value.leaf), "") if weight else ""
+    return Value(tuple(shape), tuple(axes), None, weight, leaf)
+
+
+def _alike(tracer: Tracer, met: list[Axis]) -> Axis:
+    """Tie axes that lie over one another; a dead value is known where all agree."""
+    if len(met) == 1:
+        return met[0]
+    axis = tracer.join(met)
+    if all(factor.plain for factor in axis):
+        return axis
+    flat = [tracer.flat(each) for each in met]
+    dead = flat[0].dead_values()
+    for factor in flat[1:]:
+        dead = np.where(dead == factor.dead_values(), dead, UNKNOWN)
+    if len(axis) == 1:
+        return (of_ids(axis[0].ids(), dead),)
+    (factor,) = (tracer.flat(axis),)
+    return (of_ids(factor.ids(), dead),)
+
+
+def tile(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:
+    """An axis that is repeated is a digit of the longer one."""
+    value, times = operands[0], equation.params["reps"]
+    shape = equation.outvars[0].aval.shape
+    lead = len(times) - len(value.shape)
+    axes: list[Axis] = []
+    for number, repeat in enumerate(times):
+        axis: Axis = wild(1) if number < lead else value.axes[number - lead]
+        axes.append(axis if repeat == 1 else (Factor(int(repeat), pinned=True), *axis))
+    return [_moved(value, shape, axes, lambda array: np.tile(array, times))]
+
+
+def pad(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:
+    """What surrounds channels adapts; what surrounds positions is a position."""
+    value, filling = operands
+    shape = equation.outvars[0].aval.shape
+    around = filling.dead_constant()
+    axes: list[Axis] = []
+    for axis, size, (low, high, inside) in zip(
+        value.axes, shape, equation.params["padding_config"], strict=True
+    ):
+        if low == high == inside == 0:
+            axes.append(axis)
+            continue
+        factor = tracer.flat(axis)
+        if factor.plain:
+            axes.append((Factor(size, pinned=factor.pinned),))
+            continue
+        if low < 0 or high < 0 or inside:
+            tracer.pin(axis, "is padded to other places")
+            axes.append(pinned(size))
+            continue
+        ids, dead = np.full(size, WILD), np.full(size, around)
+        ids[low : size - high], dead[low : size - high] = factor.ids(), factor.dead_values()
+        axes.append((of_ids(ids, dead),))
+    return [Value(tuple(shape), tuple(axes), None, value.weight, value.leaf)]
+
+
+def reshape(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:
+    """Axes merge into factors and factors part again."""
+    value, shape = operands[0], tuple(equation.outvars[0].aval.shape)
+    if value.constant is not None:
+        if value.constant.strides and not any(value.constant.strides):
+            return [_filled(value.constant.flat[0], shape)]
+        return [constant(value.constant.reshape(shape))]
+    axes = _reshaped(tracer, value, shape)
+    if axes is None:
+        for axis in value.axes:
+            tracer.pin(axis, f"is reshaped from {value.shape} to {shape}")
+        axes = [pinned(size) for size in shape]
+    return [dataclasses.replace(value, shape=shape, axes=tuple(axes))]
+
+
+def _reshaped(tracer: Tracer, value: Value, shape: tuple[int, ...]) -> list[Axis] | None:
+    """The axes after a reshape; None where lengths have no common factors."""
+    for axis in value.axes:
+        if size_of(axis) == 1:
+            tracer.pin(axis, ALONE)
+    queue = [factor for axis in value.axes for factor in axis if factor.size != 1]
+    axes: list[Axis] = []
+    if 0 in shape:
+        return None
+    for number, size in enumerate(shape):
+        taken: list[Factor] = []
+        while size_of(tuple(taken)) < size:
+            factor, left = queue.pop(0), size // size_of(tuple(taken))
+            if left % factor.size == 0:
+                taken.append(factor)
+                continue
+            if factor.size % left:
+                return None
+            sizes = [left, *_following(factor.size // left, shape[number + 1 :])]
+            parts = split(factor, sizes, tracer.classes, tracer.equation, tracer.choose)
+            queue = [part for part in parts if part.size != 1] + queue
+        axes.append(tuple(taken) if size != 1 else pinned(1))
+    return axes
+
+
+def _following(rest: int, sizes: Sequence[int]) -> list[int]:
+    """How the rest of a factor is shared out over the axes that follow."""
+    parts = []
+    for size in sizes:
+        if rest == 1:
+            break
+        if rest % size:
+            break
+        if size > 1:
+            parts.append(size)
+        rest //= size
+    return [*parts, rest] if rest > 1 else parts
+
+
+def dynamic_slice(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:
+    """Whole axes pass; of others the channels stay, unless the start is known."""
+    value, starts = operands[0], operands[1:]
+    sizes = equation.params["slice_sizes"]
+    axes: list[Axis] = []
+    for axis, full, size, start in zip(value.axes, value.shape, sizes, starts, strict=True):
+        if size == full:
+            axes.append(axis)
+        elif start.constant is not None:
+            first = min(max(int(start.constant), 0), full - size)
+            axes.append(_indexed(tracer, axis, slice(first, first + size)))
+        else:
+            tracer.pin(axis, "is read from a place that is not known beforehand")
+            axes.append(pinned(size))
+    return [Value(tuple(sizes), tuple(axes), None, value.weight, value.leaf)]
+
+
+def dynamic_update_slice(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:
+    """Whole axes are tied; of others the channels stay."""
+    value, update = operands[:2]
+    axes: list[Axis] = []
+    for number, size in enumerate(value.shape):
+        met = [value.axes[number], update.axes[number]]
+        if update.shape[number] == size:
+            axes.append(_alike(tracer, met))
+            continue
+        for axis in met:
+            tracer.pin(axis, "is written to a place within the axis")
+        axes.append(pinned(size))
+    return [Value(value.shape, tuple(axes))]
+
+
+def gather(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:
+    """Axes that are taken whole pass; known indices index the labels; others stay."""
+    value, indices = operands
+    numbers, sizes = equation.params["dimension_numbers"], equation.params["slice_sizes"]
+    shape = tuple(equation.outvars[0].aval.shape)
+    axes = [pinned(size) for size in shape]
+    batching = tuple(getattr(numbers, "operand_batching_dims", ()))
+    gone = (*numbers.collapsed_slice_dims, *batching)
+    windows = iter(numbers.offset_dims)
+    result_batch = [axis for axis in range(len(shape)) if axis not in numbers.offset_dims]
+    for axis, size in enumerate(value.shape):
+        if axis in gone:
+            row = _known_indices(indices, numbers, axis, len(result_batch))
+            if axis in batching:
+                tracer.pin(value.axes[axis], "is looked up beside others")
+            elif row is not None and (row >= 0).all() and (row < size).all():
+                axes[result_batch[0]] = _indexed(tracer, value.axes[axis], row)
+            else:
+                tracer.pin(value.axes[axis], "is looked up by its place")
+            continue
+        place = next(windows)
+        if sizes[axis] == size and axis not in numbers.start_index_map:
+            axes[place] = value.axes[axis]
+        else:
+            tracer.pin(value.axes[axis], "is looked up by its place")
+    return [Value(shape, tuple(axes), None, value.weight and indices.weight, value.leaf)]
+
+
+def _known_indices(indices: Value, numbers: Any, axis: int, batch_axes: int) -> np.ndarray | None:
+    """The row of indices that alone decides what is taken of an axis."""
+    if indices.constant is None or batch_axes != 1 or numbers.start_index_map != (axis,):
+        return None
+    return np.asarray(indices.constant).reshape(-1)
+
+
+def scatter(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:
+    """Axes that are written whole are tied; others stay."""
+    value, _, update = operands
+    numbers = equation.params["dimension_numbers"]
+    gone = (*numbers.inserted_window_dims, *getattr(numbers, "operand_batching_dims", ()))
+    windows = list(numbers.update_window_dims)
+    axes: list[Axis] = []
+    whole: set[int] = set()
+    for axis, size in enumerate(value.shape):
+        place = None if axis in gone else windows.pop(0)
+        if place is not None and update.shape[place] == size:
+            axes.append(_alike(tracer, [value.axes[axis], update.axes[place]]))
+            whole.add(place)
+            continue
+        tracer.pin(value.axes[axis], "is written to by place")
+        axes.append(pinned(size))
+    for place, axis in enumerate(update.axes):
+        if place not in whole:
+            tracer.pin(axis, "decides a place that is written to")
+    return [Value(value.shape, tuple(axes))]
+
+
+def barrier(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:
+    """Passes everything."""
+    return list(operands)
+
+
+RULES = {
+    "broadcast_in_dim": broadcast_in_dim,
+    "concatenate": concatenate,
+    "dynamic_slice": dynamic_slice,
+    "dynamic_update_slice": dynamic_update_slice,
+    "expand_dims": expand_dims,
+    "gather": gather,
+    "iota": iota,
+    "optimization_barrier": barrier,
+    "pad": pad,
+    "reshape": reshape,
+    "rev": reverse,
+    "scatter": scatter,
+    "scatter-add": scatter,
+    "scatter_add": scatter,
+    "slice": strided_slice,
+    "split": split_along,
+    "squeeze": squeeze,
+    "stack": stack,
+    "tile": tile,
+    "transpose": transpose,
+}

@@ -1,0 +1,452 @@
+"""Values of a program with the labels of their axes, and the walk over its equations."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jax.extend import source_info_util
+
+from jaxmatte.prune import elementwise
+from jaxmatte.prune.labels import (
+    ALONE,
+    UNKNOWN,
+    Axis,
+    Classes,
+    Factor,
+    flatten,
+    joined_structure,
+    of_ids,
+    pinned,
+    plain,
+    wild,
+)
+
+# Constants are computed as long as they are not larger; of larger ones only shapes are known.
+LARGEST_CONSTANT = 1_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Value:
+    """What is known of an array in the program.
+
+    Attributes:
+        shape: of the array.
+        axes: labels, axis by axis.
+        constant: the array itself, where no input or parameter decides it.
+        weight: it depends on parameters alone.
+        leaf: path of the parameter that it was made of, if it is a weight.
+        summed: labels over which it is a sum, and how many they are.
+        scales: numbers that it has been multiplied by.
+        compared: labels over which it is a sum of products of two maps.
+    """
+
+    shape: tuple[int, ...]
+    axes: tuple[Axis, ...]
+    constant: np.ndarray | None = None
+    weight: bool = False
+    leaf: str = ""
+    summed: tuple[tuple[np.ndarray, int], ...] = ()
+    scales: tuple[float, ...] = ()
+    compared: tuple[np.ndarray, ...] = ()
+
+    def dead_constant(self) -> float:
+        """The one number of a uniform constant; NaN for anything else."""
+        if self.constant is None or not self.constant.size:
+            return UNKNOWN
+        first = self.constant.flat[0]
+        return float(first) if (self.constant == first).all() else UNKNOWN
+
+
+_NOTHING = Value((), ())
+
+
+def constant(array: np.ndarray) -> Value:
+    """A value that nothing decides: axes along which it varies stay, along others it adapts."""
+    axes = []
+    for axis, size in enumerate(array.shape):
+        varies = size > 1 and bool((array != array.take([0], axis=axis)).any())
+        axes.append(pinned(size) if varies else wild(size))
+    return Value(array.shape, tuple(axes), array, weight=True)
+
+
+class Here(NamedTuple):
+    """An equation, and the scope of the functions that it lies in."""
+
+    equation: Any
+    scope: str
+
+    @property
+    def primitive(self) -> str:
+        """Its primitive's name."""
+        return self.equation.primitive.name
+
+    def __str__(self) -> str:
+        info = self.equation.source_info
+        scope, place = str(info.name_stack) or self.scope, source_info_util.summarize(info)
+        return f"{scope}: {place}" if scope else place
+
+
+@dataclasses.dataclass(frozen=True)
+class Leak:
+    """Labels whose channels, silenced, would still leave something.
+
+    Attributes:
+        labels: of the channels.
+        why: in words.
+        equation: the one that lets it through.
+    """
+
+    labels: np.ndarray
+    why: str
+    equation: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """An operation as `Operation`, with labels in place of classes."""
+
+    primitive: str
+    coefficient: int
+    lengths: tuple[np.ndarray, ...]
+    operands: tuple[tuple[np.ndarray, ...], ...]
+    call: Callable[..., Any] | None
+    kernel: str
+    source: str
+    repeats: int
+
+
+Rule = Callable[["Tracer", Any, list[Value]], list[Value]]
+
+
+class Tracer:
+    """Carries labels through a program; its lists hold what was found on the way.
+
+    Attributes:
+        classes: of the labels.
+        rules: primitive to what it does with labels; elementwise ones need none.
+        costs: functions, by the name of their jit, whose cost is given rather than counted.
+        choose: see `split`.
+        consumed: labels of parameters' axes that are summed over against activations.
+        leaks: what silenced channels would leave.
+        work: operations that cost something.
+        unknown: primitives without a rule.
+        program: name, floating-point numbers and source of every equation.
+    """
+
+    def __init__(
+        self,
+        classes: Classes,
+        rules: Mapping[str, Rule],
+        costs: Mapping[str, tuple[int, Sequence[tuple[int, int | None]]]],
+        choose: Any,
+    ) -> None:
+        self.classes = classes
+        self.rules = rules
+        self.costs = costs
+        self.choose = choose
+        self.consumed: list[np.ndarray] = []
+        self.leaks: list[Leak] = []
+        self.work: list[Work] = []
+        self.unknown: dict[str, int] = {}
+        self.program: list[tuple[str, tuple[float, ...], str]] = []
+        self.equation: Here | None = None
+        self._repeats = 1
+        self._silent = 0
+
+    def run(self, jaxpr: Any, constants: Sequence[Value], inputs: Sequence[Value]) -> list[Value]:
+        """Carry values through an open jaxpr."""
+        environment: dict[Any, Value] = dict(zip(jaxpr.constvars, constants, strict=True))
+        environment |= dict(zip(jaxpr.invars, inputs, strict=True))
+
+        def read(variable: Any) -> Value:
+            if hasattr(variable, "val"):
+                return constant(np.asarray(variable.val))
+            return environment[variable]
+
+        needed = _needed(jaxpr)
+        for equation, used in zip(jaxpr.eqns, needed, strict=True):
+            if not used:
+                continue
+            outer = self.equation
+            inherited = "" if outer is None else str(outer.equation.source_info.name_stack)
+            scope = inherited or ("" if outer is None else outer.scope)
+            self.equation = Here(equation, scope)
+            operands = [read(variable) for variable in equation.invars]
+            results = self._apply(equation, operands)
+            self.equation = outer
+            environment |= dict(zip(equation.outvars, results, strict=True))
+        return [read(variable) for variable in jaxpr.outvars]
+
+    def run_closed(self, closed: Any, inputs: Sequence[Value]) -> list[Value]:
+        """Carry values through a jaxpr, closed or open without constants."""
+        if hasattr(closed, "jaxpr"):
+            constants = [constant(np.asarray(each)) for each in closed.consts]
+            return self.run(closed.jaxpr, constants, inputs)
+        return self.run(closed, [], inputs)
+
+    def repeated(self, times: int, closed: Any, inputs: Sequence[Value]) -> list[Value]:
+        """`run_closed` of what is done several times."""
+        outer, self._repeats = self._repeats, self._repeats * times
+        results = self.run_closed(closed, inputs)
+        self._repeats = outer
+        return results
+
+    def uncounted(self, closed: Any, inputs: Sequence[Value]) -> list[Value]:
+        """`run_closed` of what costs nothing, or has been counted."""
+        self._silent += 1
+        results = self.run_closed(closed, inputs)
+        self._silent -= 1
+        return results
+
+    def rehearse(self, closed: Any, inputs: Sequence[Value]) -> list[Value]:
+        """`run_closed` for the results and ties alone: the program is run again."""
+        lengths = len(self.program), len(self.leaks)
+        unknown = dict(self.unknown)
+        results = self.uncounted(closed, inputs)
+        del self.program[lengths[0] :], self.leaks[lengths[1] :]
+        self.unknown = unknown
+        return results
+
+    def _apply(self, equation: Any, operands: list[Value]) -> list[Value]:
+        name = equation.primitive.name
+        rule = self.rules.get(name)
+        if not is_call(name):
+            self.program.append((name, _numbers(equation), self.source()))
+        if rule is not None:
+            return rule(self, equation, operands)
+        if name in elementwise.FUNCTIONS:
+            return [self.elementwise(equation, operands)]
+        return self.opaque(equation, operands)
+
+    def source(self) -> str:
+        """Scope, file, line and function of the equation at hand."""
+        return describe(self.equation)
+
+    # --- axes
+
+    def join(self, axes: Sequence[Axis]) -> Axis:
+        """Tie axes of equal length index by index; dead values are left out."""
+        structured = joined_structure(axes, self.classes, self.equation)
+        factors = []
+        for parts in zip(*structured, strict=True):
+            if all(part.plain for part in parts):
+                factors.append(plain(parts))
+                continue
+            ids = parts[0].ids()
+            for part in parts[1:]:
+                ids = self.classes.join(ids, part.ids(), self.equation)
+            factors.append(Factor(len(ids), ids, None))
+        return tuple(factors)
+
+    def pin(self, axis: Axis, why: str) -> None:
+        """Let the channels of an axis stay."""
+        for factor in axis:
+            if factor.labels is not None:
+                self.classes.pin(factor.labels[factor.labels > 0], why, self.equation)
+
+    def flat(self, axis: Axis) -> Factor:
+        """One label an index."""
+        return flatten(axis, self.classes, self.equation)
+
+    def leak(self, labels: np.ndarray, why: str) -> None:
+        """Note that silenced channels would leave something here."""
+        labels = labels[labels > 0]
+        if labels.size:
+            self.leaks.append(Leak(labels, why, self.equation))
+
+    def count(
+        self,
+        coefficient: int,
+        lengths: Sequence[Axis],
+        operands: Sequence[Value] = (),
+        call: Callable[..., Any] | None = None,
+    ) -> None:
+        """Note work in proportion to the product of the lengths of axes."""
+        if self._silent:
+            return
+        varied = []
+        for axis in lengths:
+            for factor in axis:
+                if factor.plain:
+                    coefficient *= factor.size
+                else:
+                    varied.append(factor.ids())
+        kernels = [value.leaf for value in operands if value.weight and value.leaf]
+        assert self.equation is not None
+        name, params = self.equation.primitive, self.equation.equation.params
+        self.work.append(
+            Work(
+                primitive=params["name"] if is_call(name) else name,
+                coefficient=coefficient,
+                lengths=tuple(varied),
+                operands=tuple(
+                    tuple(self.flat(axis).ids() for axis in value.axes) for value in operands
+                ),
+                call=call,
+                kernel=kernels[0] if kernels else "",
+                source=self.source(),
+                repeats=self._repeats,
+            )
+        )
+
+    # --- the two kinds of rules that need no parameters
+
+    def elementwise(self, equation: Any, operands: list[Value]) -> Value:
+        """Tie what meets index by index."""
+        name, params = equation.primitive.name, equation.params
+        shape = equation.outvars[0].aval.shape
+        folded = self._fold(name, params, operands, shape)
+        if folded is not None:
+            return folded
+        scalars = [value.dead_constant() for value in operands]
+        axes = []
+        for number, size in enumerate(shape):
+            met: list[Axis | None] = []
+            for value in operands:
+                grows = bool(value.shape) and value.shape[number] != size
+                if grows:
+                    self.pin(value.axes[number], ALONE)
+                met.append(value.axes[number] if value.shape and not grows else None)
+            axes.append(self._meet(name, params, met, scalars))
+        passing = name in (*elementwise.PASSING, "mul", "div")
+        # A number comes first or last in a product.
+        first = operands[-1] if operands[0].constant is not None else operands[0]
+        kept = first if passing else _NOTHING
+        scales = kept.scales
+        if name in ("mul", "div"):
+            scales = (*scales, *self._scale(name, operands))
+            self._find_mean(kept.summed, scales)
+            self.find_roots(kept.compared, scales)
+        leaves = [value.leaf for value in operands if value.leaf]
+        weight = all(value.weight for value in operands)
+        leaf = leaves[0] if weight and leaves else ""
+        return Value(shape, tuple(axes), None, weight, leaf, kept.summed, scales, kept.compared)
+
+    def _meet(
+        self,
+        name: str,
+        params: dict[str, Any],
+        met: Sequence[Axis | None],
+        scalars: Sequence[float],
+    ) -> Axis:
+        """Join the axes of operands that have them, and evaluate their dead values."""
+        present = [axis for axis in met if axis is not None]
+        structured = joined_structure(present, self.classes, self.equation)
+        rows = iter(structured)
+        aligned = [None if axis is None else next(rows) for axis in met]
+        factors = []
+        for number in range(len(structured[0])):
+            parts = [None if axis is None else axis[number] for axis in aligned]
+            given = [part for part in parts if part is not None]
+            if all(part.plain for part in given):
+                factors.append(plain(given))
+                continue
+            ids = given[0].ids()
+            for part in given[1:]:
+                ids = self.classes.join(ids, part.ids(), self.equation)
+            dead = [
+                np.asarray(scalar) if part is None or part.plain else part.dead_values()
+                for part, scalar in zip(parts, scalars, strict=True)
+            ]
+            result = elementwise.evaluate(name, params, dead)
+            factors.append(of_ids(ids, np.broadcast_to(result, ids.shape)))
+        return tuple(factors)
+
+    def _fold(
+        self, name: str, params: dict[str, Any], operands: list[Value], shape: tuple[int, ...]
+    ) -> Value | None:
+        """The result itself where all operands are known."""
+        arrays = [value.constant for value in operands]
+        if any(array is None for array in arrays) or np.prod(shape) > LARGEST_CONSTANT:
+            return None
+        numbers = [np.asarray(array, float) for array in arrays]
+        return constant(np.broadcast_to(elementwise.evaluate(name, params, numbers), shape))
+
+    def _scale(self, name: str, operands: list[Value]) -> tuple[float, ...]:
+        """The number that a map is multiplied by, if it is one."""
+        first, second = (value.dead_constant() for value in operands)
+        if name == "div":
+            return (1 / second,) if second > 0 else ()
+        return tuple(number for number in (first, second) if number > 0)
+
+    def _find_mean(self, summed: Sequence[Any], scales: Sequence[float]) -> None:
+        """A sum over channels that is divided by their number does not forget a removed one."""
+        for labels, count in summed:
+            for divisor in (1 / scale for scale in scales):
+                if abs(divisor / count - round(divisor / count)) < 1e-6 and divisor > count / 2:
+                    self.leak(
+                        labels, f"is averaged over {count} channels, whose number is in the code"
+                    )
+
+    def find_roots(self, compared: Sequence[np.ndarray], scales: Sequence[float]) -> None:
+        """Attention divides by the root of the number of channels that it compares."""
+        for labels in compared:
+            count = int((labels > 0).sum())
+            for scale in scales:
+                if count > 1 and abs(scale**2 * count - 1) < 1e-5:
+                    self.leak(
+                        labels,
+                        f"is compared over {count} channels; the root of {count} is in the code",
+                    )
+
+    def opaque(self, equation: Any, operands: list[Value]) -> list[Value]:
+        """Nothing is known of the primitive: all it touches stays."""
+        name = equation.primitive.name
+        self.unknown[name] = self.unknown.get(name, 0) + 1
+        for value in operands:
+            for axis in value.axes:
+                self.pin(axis, f"is read by {name}, for which there is no rule")
+        return fixed_results(equation)
+
+
+def fixed_results(equation: Any) -> list[Value]:
+    """Results of which every axis stays."""
+    shapes = [getattr(variable.aval, "shape", ()) for variable in equation.outvars]
+    return [Value(tuple(shape), tuple(map(pinned, shape))) for shape in shapes]
+
+
+def _numbers(equation: Any) -> tuple[float, ...]:
+    """The floating-point literals of an equation."""
+    literals = [np.asarray(each.val) for each in equation.invars if hasattr(each, "val")]
+    return tuple(float(each) for each in literals if np.issubdtype(each.dtype, np.floating))
+
+
+_CALLS = (
+    "jit",
+    "pjit",
+    "closed_call",
+    "core_call",
+    "custom_jvp_call",
+    "custom_vjp_call",
+    "custom_lin",
+    "remat",
+    "remat2",
+    "checkpoint",
+    "cond",
+    "scan",
+)
+
+
+def is_call(name: str) -> bool:
+    """Whether a primitive does nothing but run another program."""
+    return name in _CALLS
+
+
+def describe(here: Here | None) -> str:
+    """Scope, file, line and function of an equation."""
+    return "the outputs" if here is None else str(here)
+
+
+def _needed(jaxpr: Any) -> list[bool]:
+    """Which equations lead to an output; a model makes maps that nobody reads."""
+    wanted = {id(variable) for variable in jaxpr.outvars if not hasattr(variable, "val")}
+    needed = []
+    for equation in reversed(jaxpr.eqns):
+        used = any(id(variable) in wanted for variable in equation.outvars) or bool(
+            equation.effects
+        )
+        needed.append(used)
+        if used:
+            wanted |= {id(each) for each in equation.invars if not hasattr(each, "val")}
+    return needed[::-1]
