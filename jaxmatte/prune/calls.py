@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from jaxmatte.prune.labels import UNKNOWN, Axis, Factor, joined_structure, of_ids, pinned
-from jaxmatte.prune.tracer import Tracer, Value
+from jaxmatte.prune.tracer import Tracer
+from jaxmatte.prune.value import Value
 
 
 def call(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:

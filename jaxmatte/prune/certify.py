@@ -7,17 +7,17 @@ divides by another number. Both show when the cut model is traced with the class
 
 import collections
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxmatte.matting import InputError
 from jaxmatte.prune.cut import kept_labels
-from jaxmatte.prune.graph import ChannelGraph, Keep, class_names
+from jaxmatte.prune.graph import NO_CLASS, ChannelGraph, Keep, Step, class_names
 from jaxmatte.prune.labels import Classes, Event
 from jaxmatte.prune.trace import retrace
-from jaxmatte.prune.tracer import describe
+from jaxmatte.prune.value import describe
 
 
 class CertificateError(InputError):
@@ -35,8 +35,9 @@ def certify(
 
     The model is traced at the new widths with the classes that are left. Then (a) no equation may
     tie channels that the first trace did not tie, nor fix one that was free; (b) the program must
-    have the same primitives and floating-point numbers in the same order; (c) it must cost what the
-    graph says.
+    have the same primitives and floating-point numbers in the same order; (c) the result of every
+    equation must have along every axis the channels that are left of the traced one, in the same
+    order; (d) the model must cost what the graph says.
 
     Args:
         graph: of the full model.
@@ -62,7 +63,7 @@ def certify(
             f"the model cannot be run at the new widths: {str(error).splitlines()[0]}; its code "
             "has a width of its own somewhere, or was not built at the new widths"
         ) from error
-    _same_program(graph.program, tuple(tracer.program))
+    _same_program(graph, tuple(tracer.program), keep.mask, names)
     cost = sum(
         each.coefficient * each.repeats * math.prod(map(len, each.lengths)) for each in tracer.work
     )
@@ -89,29 +90,58 @@ def _refuse(graph: ChannelGraph, names: Mapping[int, str], event: Event) -> None
     )
 
 
-def _same_program(before: tuple[Any, ...], after: tuple[Any, ...]) -> None:
-    """Raise at the first equation that is another one, or has other numbers."""
-    for (name, numbers, source), (new, others, _) in zip(before, after, strict=False):
-        if name != new:
+def _same_program(
+    graph: ChannelGraph, after: Sequence[Step], kept: np.ndarray, names: Mapping[int, str]
+) -> None:
+    """Raise at the first equation that is another one, or has other numbers or channels."""
+    before = graph.program
+    for step, new in zip(before, after, strict=False):
+        if step.primitive != new.primitive:
             raise CertificateError(
-                f"{source}: at the new widths the model does {new} where it did {name}: which "
-                "layers it has depends on their widths"
+                f"{step.source}: at the new widths the model does {new.primitive} where it did "
+                f"{step.primitive}: which layers it has depends on their widths"
             )
-        same = np.array_equal(np.array(numbers), np.array(others), equal_nan=True)
-        if not same:
+        if not np.array_equal(np.array(step.numbers), np.array(new.numbers), equal_nan=True):
             raise CertificateError(
-                f"{name} at {source}: the number {_shown(numbers)} is {_shown(others)} at the new "
-                "widths: it follows from a width, so the cut model computes something else; make "
-                "it a constant"
+                f"{step.primitive} at {step.source}: the number {_shown(step.numbers)} is "
+                f"{_shown(new.numbers)} at the new widths: it follows from a width, so the cut "
+                "model computes something else; make it a constant"
             )
+        _same_channels(step, new, kept, names)
     if len(before) != len(after):
-        found = collections.Counter(name for name, _, _ in after)
-        found.subtract(collections.Counter(name for name, _, _ in before))
+        found = collections.Counter(step.primitive for step in after)
+        found.subtract(collections.Counter(step.primitive for step in before))
         extra = ", ".join(f"{name} {count:+d}" for name, count in found.items() if count)
         raise CertificateError(
             f"at the new widths the model has {len(after)} equations instead of {len(before)} "
             f"({extra}): which layers it has depends on their widths"
         )
+
+
+def _same_channels(step: Step, new: Step, kept: np.ndarray, names: Mapping[int, str]) -> None:
+    """Raise where a result has other channels than those that are left, or another order."""
+    for rows, others in zip(step.channels, new.channels, strict=False):
+        expected = _with_channels(row[kept[row]] for row in rows)
+        found = _with_channels(np.maximum(row, NO_CLASS) for row in others)
+        if len(expected) == len(found) and all(map(np.array_equal, expected, found)):
+            continue
+        given, wanted = (np.concatenate([np.zeros(0, int), *each]) for each in (found, expected))
+        length = min(len(given), len(wanted))
+        differ = np.flatnonzero(given[:length] != wanted[:length])
+        at = int(differ[0]) if len(differ) else length - 1
+        raise CertificateError(
+            f"{step.primitive} at {step.source}: at the new widths channel {at} is one of "
+            f"{names.get(int(given[at]), 'none')} (class {given[at]}), where class {wanted[at]} of "
+            f"{names.get(int(wanted[at]), 'none')} should be: the code splits or orders channels "
+            "by a number of its own"
+            if length
+            else f"{step.primitive} at {step.source}: at the new widths its result has "
+            f"{len(given)} channels to be followed, not {len(wanted)}"
+        )
+
+
+def _with_channels(rows: Iterable[np.ndarray]) -> list[np.ndarray]:
+    return [row for row in rows if (row != NO_CLASS).any()]
 
 
 def _shown(numbers: tuple[float, ...]) -> str:

@@ -58,8 +58,8 @@ def silence(graph: ChannelGraph, variables: Mapping[str, Any], keep: Keep) -> di
 def take_state(graph: ChannelGraph, state: Any, keep: Keep) -> Any:
     """The state of an optimiser, or any tree that holds trees like the parameters, likewise cut.
 
-    A leaf belongs to the parameter whose path its own ends with and whose shape it has; leaves that
-    end with no parameter's path, such as counts, stay as they are.
+    A leaf belongs to the one of the variables whose path, with or without its collection, its own
+    ends with; leaves that end with none, such as counts, stay as they are.
 
     Args:
         graph: of the model.
@@ -67,16 +67,12 @@ def take_state(graph: ChannelGraph, state: Any, keep: Keep) -> Any:
         keep: made by `graph.keep`.
 
     Raises:
-        InputError: a leaf belongs to a parameter but has another shape, as factored moments have;
+        InputError: a leaf belongs to a variable but has another shape, as factored moments have;
             start such an optimiser anew.
     """
     graph.check(keep)
-    has_params = any(path.startswith("params/") for path in graph.shapes)
-    owners = {
-        path.removeprefix("params/"): path
-        for path in graph.shapes
-        if path.startswith("params/") or not has_params
-    }
+    owners = {path.partition("/")[2] or path: path for path in graph.shapes}
+    owners |= {path: path for path in graph.shapes}
 
     def cut(path: tuple[Any, ...], leaf: Any) -> Any:
         parts = jax.tree_util.keystr(path, simple=True, separator="/").split("/")

@@ -84,6 +84,7 @@ FUNCTIONS: dict[str, Callable[..., Dead]] = {
     "gt": _known(np.greater),
     "is_finite": _known(np.isfinite),
     "le": _known(np.less_equal),
+    "lgamma": scipy.special.gammaln,
     "log": np.log,
     "log1p": np.log1p,
     "logistic": _logistic,
@@ -100,6 +101,8 @@ FUNCTIONS: dict[str, Callable[..., Dead]] = {
     "round": np.round,
     "rsqrt": lambda x: 1 / np.sqrt(x),
     "select_n": _select,
+    "shift_left": _bits(np.left_shift),
+    "shift_right_arithmetic": _bits(np.right_shift),
     "sign": np.sign,
     "sin": np.sin,
     "sinh": np.sinh,
@@ -120,7 +123,6 @@ FUNCTIONS: dict[str, Callable[..., Dead]] = {
     # Of one operand, whose values they leave as they are; casts to integers round towards zero.
     "convert_element_type": lambda x: x,
     "copy": lambda x: x,
-    "copy_p": lambda x: x,
     "real": lambda x: x,
     "reduce_precision": lambda x: x,
     "stop_gradient": lambda x: x,
@@ -134,7 +136,6 @@ PARAMETERS = {"integer_pow": ("y",)}
 PASSING = (
     "convert_element_type",
     "copy",
-    "copy_p",
     "reduce_precision",
     "sharding_constraint",
     "stop_gradient",

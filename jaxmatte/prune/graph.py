@@ -10,7 +10,7 @@ import functools
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -94,6 +94,23 @@ class Tie:
     source: str
 
 
+class Step(NamedTuple):
+    """An equation of the program, for the certificate.
+
+    Attributes:
+        primitive: of JAX.
+        numbers: its floating-point literals.
+        source: the line of the model that it comes from.
+        channels: of the results, axis by axis: the classes along it, for each factor of the axis
+            that has channels.
+    """
+
+    primitive: str
+    numbers: tuple[float, ...]
+    source: str
+    channels: tuple[tuple[Int[np.ndarray, " _n"], ...], ...]
+
+
 @dataclasses.dataclass(frozen=True)
 class Keep:
     """Which channels of a graph stay; made by `ChannelGraph.keep`.
@@ -119,8 +136,7 @@ class ChannelGraph:
         ties: what tied the channels, for `explain`.
         unknown: primitives that no rule is for, and how often they occur; all that they touch is
             fixed.
-        program: primitive, floating-point numbers and source of every equation, which a cut model
-            must have too.
+        program: every equation, which a cut model must have too.
         costs: as given to `trace`.
         choose: likewise.
     """
@@ -131,7 +147,7 @@ class ChannelGraph:
     operations: tuple[Operation, ...]
     ties: tuple[Tie, ...]
     unknown: Mapping[str, int]
-    program: tuple[tuple[str, tuple[float, ...], str], ...]
+    program: tuple[Step, ...]
     costs: Mapping[str, Any]
     choose: Any = None
 

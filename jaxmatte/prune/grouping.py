@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 from jax.extend.core import jaxprs_in_params
 
-from jaxmatte.prune.graph import NO_CLASS, ChannelGraph, Group, LeafAxis, Operation, Tie
+from jaxmatte.prune.graph import NO_CLASS, ChannelGraph, Group, LeafAxis, Operation, Step, Tie
 from jaxmatte.prune.labels import ALONE, POSITION, TOGETHER, Classes, Event
-from jaxmatte.prune.tracer import Tracer, describe
+from jaxmatte.prune.tracer import Tracer
+from jaxmatte.prune.value import describe
 
 
 class Places:
@@ -86,7 +87,7 @@ def assemble(
         operations=tuple(_operation(work, ids) for work in tracer.work),
         ties=tuple(_ties(classes.events, places)),
         unknown=dict(tracer.unknown),
-        program=tuple(tracer.program),
+        program=tuple(_step(step, ids) for step in tracer.program),
         costs=costs,
         choose=choose,
     )
@@ -113,10 +114,10 @@ def _no_channels(
 
 def _program_order(jaxpr: Any, paths: Sequence[str]) -> dict[str, float]:
     """At which equation each leaf is read first; infinity where it never is."""
-    rank = dict.fromkeys(paths, np.inf)
+    rank = dict.fromkeys(paths, float("inf"))
     named = dict(zip((id(each) for each in jaxpr.invars), paths, strict=False))
     for number, path in enumerate(_reads(jaxpr, named)):
-        rank[path] = min(rank[path], number)
+        rank[path] = min(rank[path], float(number))
     return rank
 
 
@@ -230,9 +231,18 @@ def _name(places: Places, number: int, ids: np.ndarray, members: Sequence[int]) 
     return f"{name}[{part}]"
 
 
+def _by_class(labels: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    return np.where(labels > 0, ids[np.maximum(labels, 0)], NO_CLASS)
+
+
+def _step(step: Step, ids: np.ndarray) -> Step:
+    axes = tuple(tuple(_by_class(row, ids) for row in rows) for rows in step.channels)
+    return step._replace(channels=axes)
+
+
 def _operation(work: Any, ids: np.ndarray) -> Operation:
     def by_class(labels: np.ndarray) -> np.ndarray:
-        return np.where(labels > 0, ids[np.maximum(labels, 0)], NO_CLASS)
+        return _by_class(labels, ids)
 
     return Operation(
         primitive=work.primitive,

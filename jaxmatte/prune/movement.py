@@ -19,7 +19,8 @@ from jaxmatte.prune.labels import (
     split,
     wild,
 )
-from jaxmatte.prune.tracer import LARGEST_CONSTANT, Tracer, Value, constant
+from jaxmatte.prune.tracer import LARGEST_CONSTANT, Tracer
+from jaxmatte.prune.value import Value, constant
 
 
 def _moved(
@@ -93,25 +94,17 @@ def squeeze(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]
     return [_moved(value, shape, axes, lambda array: array.reshape(shape))]
 
 
-def expand_dims(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:
-    """Axes of one come."""
-    shape, new = equation.outvars[0].aval.shape, equation.params["dimensions"]
-    rows = iter(operands[0].axes)
-    axes = [wild(1) if axis in new else next(rows) for axis in range(len(shape))]
-    return [_moved(operands[0], shape, axes, lambda array: array.reshape(shape))]
-
-
 def reverse(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:
     """Labels are mirrored along the same axes."""
     value, mirrored = operands[0], equation.params["dimensions"]
     axes = [
-        _indexed(tracer, axis, slice(None, None, -1)) if number in mirrored else axis
+        indexed(tracer, axis, slice(None, None, -1)) if number in mirrored else axis
         for number, axis in enumerate(value.axes)
     ]
     return [_moved(value, value.shape, axes, lambda array: np.flip(array, mirrored))]
 
 
-def _indexed(tracer: Tracer, axis: Axis, where: Any) -> Axis:
+def indexed(tracer: Tracer, axis: Axis, where: Any) -> Axis:
     """Some indices of an axis."""
     factor = tracer.flat(axis)
     if factor.plain:
@@ -134,7 +127,7 @@ def strided_slice(tracer: Tracer, equation: Any, operands: list[Value]) -> list[
 
 def _cut(tracer: Tracer, value: Value, cuts: tuple[slice, ...]) -> Value:
     axes = [
-        axis if range(size)[cut] == range(size) else _indexed(tracer, axis, cut)
+        axis if range(size)[cut] == range(size) else indexed(tracer, axis, cut)
         for axis, size, cut in zip(value.axes, value.shape, cuts, strict=True)
     ]
     shape = [len(range(size)[cut]) for size, cut in zip(value.shape, cuts, strict=True)]
@@ -162,7 +155,7 @@ def concatenate(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Va
     for number in range(len(shape)):
         met = [value.axes[number] for value in operands]
         if number != along:
-            axes.append(_alike(tracer, met))
+            axes.append(alike(tracer, met))
             continue
         parts = [
             _placed(tracer.flat(axis), value) for axis, value in zip(met, operands, strict=True)
@@ -191,7 +184,7 @@ def stack(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:
     along = equation.params.get("axis", 0)
     shape = equation.outvars[0].aval.shape
     axes = [
-        _alike(tracer, [value.axes[number] for value in operands])
+        alike(tracer, [value.axes[number] for value in operands])
         for number in range(len(shape) - 1)
     ]
     axes.insert(along, pinned(shape[along]))
@@ -211,7 +204,7 @@ def _gathered(
     return Value(tuple(shape), tuple(axes), None, weight, leaf)
 
 
-def _alike(tracer: Tracer, met: list[Axis]) -> Axis:
+def alike(tracer: Tracer, met: list[Axis]) -> Axis:
     """Tie axes that lie over one another; a dead value is known where all agree."""
     if len(met) == 1:
         return met[0]
@@ -226,6 +219,18 @@ def _alike(tracer: Tracer, met: list[Axis]) -> Axis:
         return (of_ids(axis[0].ids(), dead),)
     (factor,) = (tracer.flat(axis),)
     return (of_ids(factor.ids(), dead),)
+
+
+def unstack(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:
+    """Each index of an axis on its own, without the axis."""
+    value, along = operands[0], equation.params["axis"]
+    tracer.pin(value.axes[along], ALONE)
+    shape = value.shape[:along] + value.shape[along + 1 :]
+    axes = value.axes[:along] + value.axes[along + 1 :]
+    return [
+        _moved(value, shape, axes, lambda array, index=index: array.take(index, axis=along))
+        for index in range(value.shape[along])
+    ]
 
 
 def tile(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:
@@ -320,95 +325,6 @@ def _following(rest: int, sizes: Sequence[int]) -> list[int]:
     return [*parts, rest] if rest > 1 else parts
 
 
-def dynamic_slice(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:
-    """Whole axes pass; of others the channels stay, unless the start is known."""
-    value, starts = operands[0], operands[1:]
-    sizes = equation.params["slice_sizes"]
-    axes: list[Axis] = []
-    for axis, full, size, start in zip(value.axes, value.shape, sizes, starts, strict=True):
-        if size == full:
-            axes.append(axis)
-        elif start.constant is not None:
-            first = min(max(int(start.constant), 0), full - size)
-            axes.append(_indexed(tracer, axis, slice(first, first + size)))
-        else:
-            tracer.pin(axis, "is read from a place that is not known beforehand")
-            axes.append(pinned(size))
-    return [Value(tuple(sizes), tuple(axes), None, value.weight, value.leaf)]
-
-
-def dynamic_update_slice(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:
-    """Whole axes are tied; of others the channels stay."""
-    value, update = operands[:2]
-    axes: list[Axis] = []
-    for number, size in enumerate(value.shape):
-        met = [value.axes[number], update.axes[number]]
-        if update.shape[number] == size:
-            axes.append(_alike(tracer, met))
-            continue
-        for axis in met:
-            tracer.pin(axis, "is written to a place within the axis")
-        axes.append(pinned(size))
-    return [Value(value.shape, tuple(axes))]
-
-
-def gather(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:
-    """Axes that are taken whole pass; known indices index the labels; others stay."""
-    value, indices = operands
-    numbers, sizes = equation.params["dimension_numbers"], equation.params["slice_sizes"]
-    shape = tuple(equation.outvars[0].aval.shape)
-    axes = [pinned(size) for size in shape]
-    batching = tuple(getattr(numbers, "operand_batching_dims", ()))
-    gone = (*numbers.collapsed_slice_dims, *batching)
-    windows = iter(numbers.offset_dims)
-    result_batch = [axis for axis in range(len(shape)) if axis not in numbers.offset_dims]
-    for axis, size in enumerate(value.shape):
-        if axis in gone:
-            row = _known_indices(indices, numbers, axis, len(result_batch))
-            if axis in batching:
-                tracer.pin(value.axes[axis], "is looked up beside others")
-            elif row is not None and (row >= 0).all() and (row < size).all():
-                axes[result_batch[0]] = _indexed(tracer, value.axes[axis], row)
-            else:
-                tracer.pin(value.axes[axis], "is looked up by its place")
-            continue
-        place = next(windows)
-        if sizes[axis] == size and axis not in numbers.start_index_map:
-            axes[place] = value.axes[axis]
-        else:
-            tracer.pin(value.axes[axis], "is looked up by its place")
-    return [Value(shape, tuple(axes), None, value.weight and indices.weight, value.leaf)]
-
-
-def _known_indices(indices: Value, numbers: Any, axis: int, batch_axes: int) -> np.ndarray | None:
-    """The row of indices that alone decides what is taken of an axis."""
-    if indices.constant is None or batch_axes != 1 or numbers.start_index_map != (axis,):
-        return None
-    return np.asarray(indices.constant).reshape(-1)
-
-
-def scatter(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:
-    """Axes that are written whole are tied; others stay."""
-    value, _, update = operands
-    numbers = equation.params["dimension_numbers"]
-    gone = (*numbers.inserted_window_dims, *getattr(numbers, "operand_batching_dims", ()))
-    windows = list(numbers.update_window_dims)
-    axes: list[Axis] = []
-    whole: set[int] = set()
-    for axis, size in enumerate(value.shape):
-        place = None if axis in gone else windows.pop(0)
-        if place is not None and update.shape[place] == size:
-            axes.append(_alike(tracer, [value.axes[axis], update.axes[place]]))
-            whole.add(place)
-            continue
-        tracer.pin(value.axes[axis], "is written to by place")
-        axes.append(pinned(size))
-    for place, axis in enumerate(update.axes):
-        if place not in whole:
-            tracer.pin(axis, "decides a place that is written to")
-    return [Value(value.shape, tuple(axes))]
-
-
 def barrier(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:
     """Passes everything."""
     return list(operands)
@@ -417,22 +333,17 @@ def barrier(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]
 RULES = {
     "broadcast_in_dim": broadcast_in_dim,
     "concatenate": concatenate,
-    "dynamic_slice": dynamic_slice,
-    "dynamic_update_slice": dynamic_update_slice,
-    "expand_dims": expand_dims,
-    "gather": gather,
     "iota": iota,
+    "device_put": barrier,
     "optimization_barrier": barrier,
     "pad": pad,
     "reshape": reshape,
     "rev": reverse,
-    "scatter": scatter,
-    "scatter-add": scatter,
-    "scatter_add": scatter,
     "slice": strided_slice,
     "split": split_along,
     "squeeze": squeeze,
     "stack": stack,
     "tile": tile,
     "transpose": transpose,
+    "unstack": unstack,
 }

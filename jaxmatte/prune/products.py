@@ -16,7 +16,8 @@ from jaxmatte.prune.labels import (
     pinned,
     split,
 )
-from jaxmatte.prune.tracer import Tracer, Value
+from jaxmatte.prune.tracer import Tracer
+from jaxmatte.prune.value import Value
 
 _SPACE = "is an axis that a window moves over"
 
@@ -37,6 +38,11 @@ def _zero_stays(axis: Axis) -> Axis:
         else of_ids(factor.labels, np.where(factor.dead_values() == 0, 0.0, UNKNOWN))
         for factor in axis
     )
+
+
+def _unknown(axis: Axis) -> Axis:
+    """Dead values after what leaves nothing as it was."""
+    return tuple(factor if factor.labels is None else factor._replace(dead=None) for factor in axis)
 
 
 def contract(tracer: Tracer, first: Value, second: Value, one: Axis, other: Axis) -> None:
@@ -284,16 +290,10 @@ def along_axis(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Val
         else:
             joined.append(met[0] if len(met) == 1 else tracer.join(met))
     kept = [axis for number, axis in enumerate(joined) if not (removed and number in axes)]
-    kept = [axis if name in ("cummax", "cummin") else _zero_stays(axis) for axis in kept]
-    if name == "sort":
-        # Zeros of a channel are sorted among themselves; unknown is enough to know.
-        kept = [_zero_stays(axis) for axis in kept]
+    # A channel of zeros has its order and its sums among themselves.
+    keep = _unknown if name == "cumlogsumexp" else _zero_stays
+    kept = [keep(axis) for axis in kept]
     return [Value(variable.aval.shape, tuple(kept)) for variable in equation.outvars]
-
-
-def while_loop(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:
-    """A loop of unknown length: nothing it touches is removed."""
-    return tracer.opaque(equation, operands)
 
 
 RULES = {

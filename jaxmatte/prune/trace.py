@@ -13,15 +13,16 @@ import numpy as np
 
 from jaxmatte import trees
 from jaxmatte.matting import InputError
-from jaxmatte.prune import calls, movement, products
+from jaxmatte.prune import calls, lookup, movement, products
 from jaxmatte.prune.graph import ChannelGraph
 from jaxmatte.prune.grouping import assemble
 from jaxmatte.prune.labels import PIN, UNKNOWN, Classes, Factor, of_ids, pinned
-from jaxmatte.prune.tracer import Tracer, Value
+from jaxmatte.prune.tracer import Tracer
+from jaxmatte.prune.value import Value
 
 _LOG = logging.getLogger(__name__)
 
-RULES = {**products.RULES, **movement.RULES, **calls.RULES}
+RULES = {**products.RULES, **movement.RULES, **lookup.RULES, **calls.RULES}
 
 # Name of a function's jit to a coefficient and the axes, as (operand, axis), whose lengths it is
 # multiplied by; operand -1 is the result, axis None all of its axes.

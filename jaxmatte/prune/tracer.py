@@ -1,16 +1,15 @@
 """Values of a program with the labels of their axes, and the walk over its equations."""
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from jax.extend import source_info_util
 
 from jaxmatte.prune import elementwise
+from jaxmatte.prune.graph import Step
 from jaxmatte.prune.labels import (
     ALONE,
-    UNKNOWN,
+    WILD,
     Axis,
     Classes,
     Factor,
@@ -19,101 +18,11 @@ from jaxmatte.prune.labels import (
     of_ids,
     pinned,
     plain,
-    wild,
 )
+from jaxmatte.prune.value import NOTHING, Here, Leak, Value, Work, constant, describe
 
 # Constants are computed as long as they are not larger; of larger ones only shapes are known.
 LARGEST_CONSTANT = 1_000_000
-
-
-@dataclasses.dataclass(frozen=True)
-class Value:
-    """What is known of an array in the program.
-
-    Attributes:
-        shape: of the array.
-        axes: labels, axis by axis.
-        constant: the array itself, where no input or parameter decides it.
-        weight: it depends on parameters alone.
-        leaf: path of the parameter that it was made of, if it is a weight.
-        summed: labels over which it is a sum, and how many they are.
-        scales: numbers that it has been multiplied by.
-        compared: labels over which it is a sum of products of two maps.
-    """
-
-    shape: tuple[int, ...]
-    axes: tuple[Axis, ...]
-    constant: np.ndarray | None = None
-    weight: bool = False
-    leaf: str = ""
-    summed: tuple[tuple[np.ndarray, int], ...] = ()
-    scales: tuple[float, ...] = ()
-    compared: tuple[np.ndarray, ...] = ()
-
-    def dead_constant(self) -> float:
-        """The one number of a uniform constant; NaN for anything else."""
-        if self.constant is None or not self.constant.size:
-            return UNKNOWN
-        first = self.constant.flat[0]
-        return float(first) if (self.constant == first).all() else UNKNOWN
-
-
-_NOTHING = Value((), ())
-
-
-def constant(array: np.ndarray) -> Value:
-    """A value that nothing decides: axes along which it varies stay, along others it adapts."""
-    axes = []
-    for axis, size in enumerate(array.shape):
-        varies = size > 1 and bool((array != array.take([0], axis=axis)).any())
-        axes.append(pinned(size) if varies else wild(size))
-    return Value(array.shape, tuple(axes), array, weight=True)
-
-
-class Here(NamedTuple):
-    """An equation, and the scope of the functions that it lies in."""
-
-    equation: Any
-    scope: str
-
-    @property
-    def primitive(self) -> str:
-        """Its primitive's name."""
-        return self.equation.primitive.name
-
-    def __str__(self) -> str:
-        info = self.equation.source_info
-        scope, place = str(info.name_stack) or self.scope, source_info_util.summarize(info)
-        return f"{scope}: {place}" if scope else place
-
-
-@dataclasses.dataclass(frozen=True)
-class Leak:
-    """Labels whose channels, silenced, would still leave something.
-
-    Attributes:
-        labels: of the channels.
-        why: in words.
-        equation: the one that lets it through.
-    """
-
-    labels: np.ndarray
-    why: str
-    equation: Any
-
-
-@dataclasses.dataclass(frozen=True)
-class Work:
-    """An operation as `Operation`, with labels in place of classes."""
-
-    primitive: str
-    coefficient: int
-    lengths: tuple[np.ndarray, ...]
-    operands: tuple[tuple[np.ndarray, ...], ...]
-    call: Callable[..., Any] | None
-    kernel: str
-    source: str
-    repeats: int
 
 
 Rule = Callable[["Tracer", Any, list[Value]], list[Value]]
@@ -149,7 +58,7 @@ class Tracer:
         self.leaks: list[Leak] = []
         self.work: list[Work] = []
         self.unknown: dict[str, int] = {}
-        self.program: list[tuple[str, tuple[float, ...], str]] = []
+        self.program: list[Step] = []
         self.equation: Here | None = None
         self._repeats = 1
         self._silent = 0
@@ -211,13 +120,16 @@ class Tracer:
     def _apply(self, equation: Any, operands: list[Value]) -> list[Value]:
         name = equation.primitive.name
         rule = self.rules.get(name)
-        if not is_call(name):
-            self.program.append((name, _numbers(equation), self.source()))
         if rule is not None:
-            return rule(self, equation, operands)
-        if name in elementwise.FUNCTIONS:
-            return [self.elementwise(equation, operands)]
-        return self.opaque(equation, operands)
+            results = rule(self, equation, operands)
+        elif name in elementwise.FUNCTIONS:
+            results = [self.elementwise(equation, operands)]
+        else:
+            results = self.opaque(equation, operands)
+        if not is_call(name):
+            channels = tuple(_channels(axis) for value in results for axis in value.axes)
+            self.program.append(Step(name, _numbers(equation), self.source(), channels))
+        return results
 
     def source(self) -> str:
         """Scope, file, line and function of the equation at hand."""
@@ -312,7 +224,7 @@ class Tracer:
         passing = name in (*elementwise.PASSING, "mul", "div")
         # A number comes first or last in a product.
         first = operands[-1] if operands[0].constant is not None else operands[0]
-        kept = first if passing else _NOTHING
+        kept = first if passing else NOTHING
         scales = kept.scales
         if name in ("mul", "div"):
             scales = (*scales, *self._scale(name, operands))
@@ -406,6 +318,13 @@ def fixed_results(equation: Any) -> list[Value]:
     return [Value(tuple(shape), tuple(map(pinned, shape))) for shape in shapes]
 
 
+def _channels(axis: Axis) -> tuple[np.ndarray, ...]:
+    """The labels along an axis, factor by factor; what adapts has no place to be compared."""
+    return tuple(
+        factor.labels[factor.labels != WILD] for factor in axis if factor.labels is not None
+    )
+
+
 def _numbers(equation: Any) -> tuple[float, ...]:
     """The floating-point literals of an equation."""
     literals = [np.asarray(each.val) for each in equation.invars if hasattr(each, "val")]
@@ -431,11 +350,6 @@ _CALLS = (
 def is_call(name: str) -> bool:
     """Whether a primitive does nothing but run another program."""
     return name in _CALLS
-
-
-def describe(here: Here | None) -> str:
-    """Scope, file, line and function of an equation."""
-    return "the outputs" if here is None else str(here)
 
 
 def _needed(jaxpr: Any) -> list[bool]:
