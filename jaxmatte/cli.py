@@ -5,7 +5,6 @@ at once.
 """
 
 import dataclasses
-import difflib
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,16 +12,15 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from jaxmatte import cli_evaluate, cli_predict, cli_report, cli_torch
-
-NETWORKS = (
-    "dim-teacher",
-    "dim-student",
-    "indexnet-teacher",
-    "indexnet-student",
-    "gcam-teacher",
-    "gcam-student",
+from jaxmatte import (
+    cli_channels,
+    cli_evaluate,
+    cli_predict,
+    cli_prune,
+    cli_report,
+    cli_torch,
 )
+from jaxmatte.cli_networks import NETWORKS, open_model, published
 
 _PROBE_PX = 224
 
@@ -53,7 +51,7 @@ app = typer.Typer(
 )
 
 
-for commands in (cli_predict, cli_evaluate, cli_report, cli_torch):
+for commands in (cli_predict, cli_channels, cli_prune, cli_evaluate, cli_report, cli_torch):
     commands.register(app)
 
 
@@ -134,14 +132,14 @@ def _describe(name: str) -> dict[str, Any]:
     from jaxmatte.models import cost
 
     facts: dict[str, Any] = {"name": name}
-    published = _published(name)
-    if published is None:
-        bundle = _open_model(name)
+    known = published(name)
+    if known is None:
+        bundle = open_model(name)
         # A file does not say who taught it: its published count is without adapters.
         spec, teacher = bundle.spec, None
         facts |= {"digest": bundle.digest, "facts": dict(bundle.facts)}
     else:
-        spec, teacher = published
+        spec, teacher = known
     counts = cost.count_parameters(spec, teacher)
     return facts | {
         "network": spec.network,
@@ -154,32 +152,6 @@ def _describe(name: str) -> dict[str, Any]:
         },
         "spec": dataclasses.asdict(spec),
     }
-
-
-def _published(name: str) -> tuple[Any, Any] | None:
-    """Spec and teacher of a network of the papers, None for another name."""
-    from jaxmatte.models import spec_class
-
-    if name not in NETWORKS:
-        return None
-    network, role = name.split("-")
-    kind = spec_class(network)
-    return (kind.student(), kind.teacher()) if role == "student" else (kind.teacher(), None)
-
-
-def _open_model(path: str) -> Any:
-    """Load a model file, or list the networks when the argument cannot have meant a file."""
-    from jaxmatte.matting import InputError
-    from jaxmatte.models.bundle import load_model
-
-    if Path(path).exists() or Path(path).suffix:
-        return load_model(path)
-    nearest = difflib.get_close_matches(path, NETWORKS, n=1, cutoff=0.4)
-    hint = f"did you mean {nearest[0]}? " if nearest else ""
-    raise InputError(
-        f"there is no network named {path!r} and no such file; {hint}"
-        f"Networks are {', '.join(NETWORKS)}; a model is given by the path of its .safetensors file"
-    )
 
 
 def _as_text(facts: dict[str, Any]) -> str:

@@ -9,9 +9,10 @@ import numpy as np
 from jaxmatte.evaluate import metrics, page, plot
 from jaxmatte.evaluate.pictures import Picture, error_picture, jpeg, png
 from jaxmatte.evaluate.plot import Curve
+from jaxmatte.evaluate.widths import WidthBar, layout
 from jaxmatte.matting import Trimap
 
-__all__ = ["Curve", "ModelRow", "Panel", "ordered_panels", "write_report"]
+__all__ = ["Curve", "ModelRow", "Panel", "WidthBar", "ordered_panels", "write_report"]
 
 PROTOCOL = "adobe"
 
@@ -90,6 +91,7 @@ def write_report(
     panels: Sequence[Panel],
     curves: Sequence[Curve],
     facts: Mapping[str, str],
+    widths: Sequence[WidthBar] = (),
 ) -> None:
     """Write the report as one HTML file that refers to nothing outside itself.
 
@@ -102,6 +104,7 @@ def write_report(
         curves: one chart a stage.
         facts: all that makes the numbers comparable: protocol, rounding, fingerprint, digests,
             seeds, settings. A value of several lines keeps them.
+        widths: the layers of a model that was cut, before and after.
 
     Raises:
         InputError: the file cannot be written.
@@ -117,6 +120,7 @@ def write_report(
         facts=facts,
         protocol=metrics.describe(PROTOCOL),
         rounding=metrics.rounding(PROTOCOL),
+        widths=layout(widths),
     )
 
 
