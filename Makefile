@@ -2,6 +2,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
+# Processes that the tests are shared out over; each takes up to 4 GB.
+WORKERS ?= 2
 
 .PHONY: run test lint clean
 
@@ -9,7 +11,7 @@ run: $(VENV)/installed
 	$(BIN)/python -m jaxmatte.main --config configs/gcam_spkd.py
 
 test: lint
-	$(BIN)/python -m pytest -q --durations=10
+	$(BIN)/python -m pytest -q --durations=10 -n $(WORKERS) --dist loadfile
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """Students that differ in nothing but the method they are distilled by, and the table of them."""
 
 import dataclasses
+import hashlib
 import json
 import logging
 import pathlib
@@ -28,7 +29,16 @@ from jaxmatte.models.bundle import load_model
 from jaxmatte.train.config import Experiment, objective_of
 from jaxmatte.train.loop import DivergedError
 from jaxmatte.train.metrics_log import read_metrics
-from jaxmatte.train.stages import MODEL, Context, check_teacher, keep_guides, method_stage
+from jaxmatte.train.prune_config import PruneConfig
+from jaxmatte.train.pruning import (
+    Pruning,
+    check_budget,
+    cut_from,
+    pruned_student_stage,
+    teacher_to_be,
+)
+from jaxmatte.train.stages import MODEL, Context, keep_guides, method_stage
+from jaxmatte.train.teacher import check_teacher
 from jaxmatte.train.workdir import settle
 
 _LOG = logging.getLogger(__name__)
@@ -72,7 +82,7 @@ def compare(context: Context, teacher: pathlib.Path, source: Source) -> None:
         for index, name in enumerate(left, number * len(names) + len(names) - len(left) + 1):
             _LOG.info("%s, seed %d: %d of %d", name, seed, index, len(settings.seeds) * len(names))
             try:
-                method_stage(at_seed, teacher, _place(name, seed), settings.methods[name])
+                _train_row(at_seed, teacher, name)
             except DivergedError as error:
                 _LOG.error("%s", error)
                 diverged.append(str(error))
@@ -94,6 +104,46 @@ def check_processes(experiment: Experiment) -> None:
             f"a teacher's outputs are kept by a run of one process, and this has "
             f"{jax.process_count()}; give --config.compare.cache=False"
         )
+
+
+def check_prunings(experiment: Experiment) -> None:
+    """Raise `InputError`, before a teacher is trained, where a row's budget cannot be reached."""
+    settings = experiment.compare
+    for name in settings.only or settings.methods:
+        if name in settings.prune:
+            field = f"compare.prune[{name!r}]"
+            check_budget(teacher_to_be(experiment), settings.prune[name], field)
+
+
+def _train_row(context: Context, teacher: pathlib.Path, name: str) -> None:
+    """Train the student of a row with the context's seed."""
+    experiment = context.experiment
+    methods, seed = experiment.compare.methods[name], experiment.seed
+    if name not in experiment.compare.prune:
+        method_stage(context, teacher, _place(name, seed), methods)
+        return
+    config = experiment.compare.prune[name]
+    pruning = Pruning(
+        config=config,
+        methods=methods,
+        place=f"{_place(name, seed)}/",
+        sparsified=_sparsified(teacher, config, methods, seed),
+    )
+    cut = cut_from(context, teacher, pruning)
+    pruned_student_stage(context, teacher, cut, pruning, _place(name, seed))
+
+
+def _sparsified(
+    teacher: pathlib.Path, config: PruneConfig, methods: tuple[Method, ...], seed: int
+) -> str:
+    """Folder of a sparsified network: one for all rows that would train the same."""
+    decisive = {
+        "teacher": load_model(teacher).digest,
+        "methods": to_json(methods if config.sparsify_distill else ()),
+        **config.of_sparsification(),
+    }
+    digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+    return f"sparsify/{digest[:12]}/seed{seed}"
 
 
 def _reads_teacher(context: Context, name: str) -> bool:
@@ -123,7 +173,10 @@ def _settle_rows(context: Context, teacher: pathlib.Path, names: Sequence[str]) 
         elif not folder.exists():
             continue
         made_of: dict[str, object] = {"methods": to_json(methods)}
-        if _reads_teacher(context, name):
+        prune = context.experiment.compare.prune.get(name)
+        if prune is not None:
+            made_of["prune"] = dataclasses.asdict(prune)
+        if _reads_teacher(context, name) or prune is not None:
             made_of["teacher_sha256"] = bundle.digest
         if jax.process_index() == 0:
             try:
@@ -192,7 +245,7 @@ def _show(context: Context, teacher: pathlib.Path, source: Source, sets: Sets) -
     rows = _references(of_teacher, alone, _cost(matte, teacher))
     shown = {"teacher": matte}
     curves = []
-    for name, methods in experiment.compare.methods.items():
+    for name in experiment.compare.methods:
         seeds = tuple(seed for row, seed in models if row == name)
         if not seeds:
             continue
@@ -203,13 +256,13 @@ def _show(context: Context, teacher: pathlib.Path, source: Source, sets: Sets) -
         rows.append(
             MethodRow(
                 name=name,
-                description=describe(methods) or "the ground truth alone, no teacher",
+                description=_description(experiment, name),
                 scores={
                     title: tuple(scores[name, seed][title].mean for seed in seeds) for title in sets
                 },
                 seeds=seeds,
                 milliseconds=_milliseconds(logs, experiment.train.batch_size),
-                **_cost(shown[name], first),
+                **_mean_cost([models[name, seed] for seed in seeds]),
             )
         )
     title = next(reversed(dict(sets)))
@@ -266,6 +319,23 @@ def _cost(matte: Matte, path: pathlib.Path) -> dict[str, int]:
     return {name: size[name] for name in ("parameters", "macs")}
 
 
+def _mean_cost(paths: Sequence[pathlib.Path]) -> dict[str, int]:
+    """Of the students of a row: the seeds of a pruned one may differ in their widths."""
+    costs = [_cost(load(path), path) for path in paths]
+    return {name: round(statistics.mean(cost[name] for cost in costs)) for name in costs[0]}
+
+
+def _description(experiment: Experiment, name: str) -> str:
+    """What a row is, in a line."""
+    settings = experiment.compare
+    methods = describe(settings.methods[name]) or "the ground truth alone, no teacher"
+    if name not in settings.prune:
+        return methods
+    # What stays is decided for each seed.
+    sizes = "parameters and multiply-accumulates are means over seeds"
+    return f"{methods}; {settings.prune[name].describe()}; {sizes}"
+
+
 def _milliseconds(logs: Sequence[Sequence[Mapping[str, Any]]], batch_size: int) -> float | None:
     """Median duration of a step over all seeds; the first of a log counts compilation."""
     speeds = [row["images_per_second"] for log in logs for row in log[1:]]
@@ -274,11 +344,14 @@ def _milliseconds(logs: Sequence[Sequence[Mapping[str, Any]]], batch_size: int) 
 
 
 def _summary(experiment: Experiment) -> str:
-    train = experiment.train
+    train, network = experiment.train, experiment.model.network
+    students, equal = f"The same {network} student", "start from the same weights and "
+    if experiment.compare.prune:
+        students, equal = f"Students of the network {network}, cut out of it as rows say", ""
     return (
-        f"The same {experiment.model.network} student, distilled from one teacher by each method: "
+        f"{students}, distilled from one teacher by each method: "
         f"{train.steps} steps of {train.batch_size} crops of {experiment.data.crop_px} pixels. "
-        "Methods of a seed start from the same weights and see the same batches. Scores are those "
+        f"Methods of a seed {equal}see the same batches. Scores are those "
         "of the last step, in the unknown region."
     )
 

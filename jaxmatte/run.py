@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from jaxmatte import held_out
-from jaxmatte.compare import check_processes, compare
+from jaxmatte.compare import check_processes, check_prunings, compare
 from jaxmatte.data.examples import Example
 from jaxmatte.data.files import write_atomically
 from jaxmatte.data.pipeline import evaluation_examples, training_batches
@@ -20,9 +20,18 @@ from jaxmatte.evaluate.predict import Matte, load
 from jaxmatte.evaluate.report import Curve, ModelRow, write_report
 from jaxmatte.evaluate.results import Result
 from jaxmatte.evaluate.scoring import score
+from jaxmatte.evaluate.widths import WidthBar
 from jaxmatte.models import Spec, build
 from jaxmatte.train.config import EvaluateConfig, Experiment
 from jaxmatte.train.metrics_log import read_metrics
+from jaxmatte.train.pruning import (
+    Pruning,
+    check_budget,
+    cut_from,
+    pruned_student_stage,
+    read_pruning,
+    teacher_to_be,
+)
 from jaxmatte.train.sharding import make_layout
 from jaxmatte.train.stages import (
     BEST,
@@ -64,6 +73,9 @@ def _run(experiment: Experiment, workdir: pathlib.Path) -> None:
     held_out.check_benchmark(experiment.evaluate)
     if experiment.recipe == "compare":
         check_processes(experiment)
+        check_prunings(experiment)
+    if experiment.recipe == "prune":
+        check_budget(teacher_to_be(experiment), experiment.prune)
     encoder = encoder_digest(experiment, workdir)
     source = open_source(experiment.data, seed=experiment.seed, cache_dir=workdir / "cache")
     _LOG.info("%s", source.describe())
@@ -88,8 +100,25 @@ def _run(experiment: Experiment, workdir: pathlib.Path) -> None:
         if experiment.student.baseline:
             models["student without teacher"] = baseline_stage(context)
         models["student"] = student_stage(context, models["teacher"])
+    if experiment.recipe == "prune":
+        models |= _prune(context, models["teacher"])
     if jax.process_index() == 0:
         conclude(experiment, workdir, source, models)
+
+
+def _prune(context: Context, teacher: pathlib.Path) -> dict[str, pathlib.Path]:
+    """The models between teacher and student, and students of what is cut out."""
+    experiment = context.experiment
+    pruning = Pruning(config=experiment.prune, methods=experiment.distill)
+    cut = cut_from(context, teacher, pruning)
+    models = {"cut, not trained again": cut} if experiment.prune.weights == "inherit" else {}
+    if experiment.student.baseline:
+        alone = dataclasses.replace(pruning, methods=())
+        models["student without teacher"] = pruned_student_stage(
+            context, teacher, cut, alone, "baseline"
+        )
+    models["student"] = pruned_student_stage(context, teacher, cut, pruning, "student")
+    return models
 
 
 def _batches(
@@ -154,6 +183,7 @@ def conclude(
         ),
         curves=_curves(workdir),
         facts=_facts(experiment, source, scores),
+        widths=_widths(experiment, models),
     )
     # Last: a run with scores is done.
     record = {"evaluate": _as_json(experiment.evaluate), "scores": contents}
@@ -202,21 +232,33 @@ def _rows(
 
 def _curves(workdir: pathlib.Path) -> list[Curve]:
     curves = []
-    for name in ("teacher", "baseline", "student"):
+    rounds = sorted(folder.name for folder in workdir.glob("sparsify*"))
+    for name in ("teacher", *rounds, "baseline", "student"):
         if rows := read_metrics(workdir / name / "metrics.jsonl"):
             curves.append(Curve.from_rows(name, rows))
     return curves
 
 
+def _widths(experiment: Experiment, models: Mapping[str, pathlib.Path]) -> list[WidthBar]:
+    """The layers of a student that was cut out, beside those of its teacher."""
+    if experiment.recipe != "prune":
+        return []
+    return [WidthBar(**width) for width in read_pruning(models["student"])["widths"]]
+
+
 def _summary(experiment: Experiment, title: str, examples: Sequence[Example]) -> str:
-    student = "student" if experiment.recipe == "distil" else "teacher"
+    student = "teacher" if experiment.recipe == "teacher" else "student"
     steps = experiment.train.steps
     if student == "teacher":
         steps = experiment.teacher.steps or steps
+    cut = ""
+    if experiment.recipe == "prune":
+        cut = f" It was cut out of a network of its teacher's widths: {experiment.prune.describe()}"
+        cut += "."
     return (
         f"Scores on {title}, {len(examples)} images, in the unknown region. The {student} was "
         f"trained for {steps} steps with seed {experiment.seed}; scores are those of the last step "
-        "unless a row says otherwise."
+        f"unless a row says otherwise.{cut}"
     )
 
 

@@ -1,5 +1,6 @@
 """Every file of settings loads, validates and describes networks that can be built."""
 
+import functools
 import importlib.util
 import math
 import re
@@ -10,7 +11,8 @@ import pytest
 from jaxmatte.distill.released import spkd
 from jaxmatte.matting import InputError
 from jaxmatte.models import cost
-from jaxmatte.train.config import Experiment
+from jaxmatte.train.config import Experiment, PruneConfig
+from jaxmatte.train.pruning import check_budget
 
 FOLDER = Path(__file__).parents[1] / "configs"
 FILES = sorted(FOLDER.glob("*.py"))
@@ -53,12 +55,24 @@ def test_networks_can_be_built_and_the_student_is_smaller(experiment):
         assert cost.count_parameters(experiment.teacher_spec()).shipped > 0
         return
     teacher, student = experiment.teacher_spec(), experiment.student_spec()
+    prunings = {"prune": [experiment.prune], "compare": experiment.compare.prune.values()}
+    if rows := prunings.get(experiment.recipe):
+        for config in rows:
+            unit, share = config.budget
+            check_reachable(teacher, unit, share)
+        return
     crop = experiment.data.crop_px
     taps = cost.tap_shapes(student, crop, crop), cost.tap_shapes(teacher, crop, crop)
     rows = experiment.compare.methods.values()
     for name in tap_names(rows if experiment.recipe == "compare" else [experiment.distill]):
         narrow, wide = (shapes[name].shape for shapes in taps)
         assert narrow[1:3] == wide[1:3] and narrow[3] < wide[3]
+
+
+@functools.cache
+def check_reachable(spec, unit, share):
+    """Once for all that differ in the rest alone: large networks take seconds to trace."""
+    check_budget(spec, PruneConfig(**({"macs": 0.0} | {unit: share})))
 
 
 def tap_names(rows):

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -11,9 +11,22 @@ import jax.numpy as jnp
 from jaxmatte import trees
 from jaxmatte.models import Spec, build
 
-# Functions that appear in a trace under their own name, and what the published convention counts
-# for each element they return.
-_COST_PER_ELEMENT = {"scale_and_shift": 2, "relu": 1, "relu6": 1, "leaky_relu": 1, "add_bias": 1}
+# What the published convention counts for functions that appear in a trace under their own name: a
+# coefficient times a product of lengths, each of an axis of an operand. Operand -1 is the result,
+# axis None stands for all of its axes.
+FunctionCost = tuple[int, tuple[tuple[int, int | None], ...]]
+
+FUNCTION_COSTS: Mapping[str, FunctionCost] = {
+    "scale_and_shift": (2, ((-1, None),)),
+    "relu": (1, ((-1, None),)),
+    "relu6": (1, ((-1, None),)),
+    "leaky_relu": (1, ((-1, None),)),
+    "add_bias": (1, ((-1, None),)),
+    # One window of the kernel an element.
+    "depthwise_convolve": (1, ((-1, None), (1, 0), (1, 1))),
+    # As a transposed convolution: each input pixel meets the whole kernel once.
+    "up_convolve": (1, ((0, 0), (0, 1), (0, 2), (1, None))),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,12 +106,8 @@ def _count_equation(equation: Any) -> int:
     if count := _COUNTERS.get(name):
         return count(equation)
     function = equation.params["name"] if name in ("jit", "pjit") else ""
-    if function in _COST_PER_ELEMENT:
-        return _COST_PER_ELEMENT[function] * _size(equation.outvars[0])
-    if function == "up_convolve":
-        return _count_up_convolution(equation)
-    if function == "depthwise_convolve":
-        return _count_depthwise_convolution(equation)
+    if function in FUNCTION_COSTS:
+        return _count_function(FUNCTION_COSTS[function], equation)
     inner = sum(_count(jaxpr) for jaxpr in _inner_jaxprs(equation))
     return inner * equation.params["length"] if name == "scan" else inner
 
@@ -116,15 +125,13 @@ def _count_convolution(equation: Any) -> int:
     return _size(equation.outvars[0]) * window
 
 
-def _count_up_convolution(equation: Any) -> int:
-    # Counted as a transposed convolution: each input pixel meets the whole kernel once.
-    image, kernel = (variable.aval.shape for variable in equation.invars)
-    return math.prod(image[:3]) * math.prod(kernel)
-
-
-def _count_depthwise_convolution(equation: Any) -> int:
-    height, width, *_ = equation.invars[1].aval.shape
-    return _size(equation.outvars[0]) * height * width
+def _count_function(cost: FunctionCost, equation: Any) -> int:
+    coefficient, factors = cost
+    for operand, axis in factors:
+        variable = equation.outvars[0] if operand == -1 else equation.invars[operand]
+        shape = variable.aval.shape
+        coefficient *= math.prod(shape) if axis is None else shape[axis]
+    return coefficient
 
 
 def _count_product(equation: Any) -> int:

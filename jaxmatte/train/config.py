@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import re
 from typing import Any
 
 from jaxmatte.data.config import DataConfig
@@ -12,9 +11,25 @@ from jaxmatte.distill.released import spkd
 from jaxmatte.losses import RegionSum, charbonnier, regression_l1
 from jaxmatte.matting import InputError
 from jaxmatte.models import NETWORKS, Spec, spec_class
+from jaxmatte.train.compare_config import CompareConfig
+from jaxmatte.train.prune_config import PruneConfig
+
+__all__ = [
+    "CompareConfig",
+    "DataConfig",
+    "EvaluateConfig",
+    "Experiment",
+    "MeshConfig",
+    "ModelConfig",
+    "PruneConfig",
+    "StudentConfig",
+    "TeacherConfig",
+    "TrainConfig",
+    "objective_of",
+]
 
 PRECISIONS = ("float32", "bfloat16")
-RECIPES = ("distil", "teacher", "compare")
+RECIPES = ("distil", "teacher", "compare", "prune")
 DECAYS = ("cosine", "steps", "constant")
 LOSSES = ("gcam", "dim", "indexnet", "spkd")
 
@@ -156,28 +171,6 @@ class EvaluateConfig:
 
 
 @dataclasses.dataclass(kw_only=True)
-class CompareConfig:
-    """Students that differ in nothing but the method they are distilled by.
-
-    Attributes:
-        methods: name of a row of the table to the methods that are summed for it; an empty tuple is
-            a student without its teacher. Set in the file of settings.
-        seeds: of initial weights, data order and augmentation; each method is trained with each.
-        only: names of the rows to do now, for example ('none','spatial'); empty does all. Others
-            that are complete are shown all the same.
-        baseline: name of the row that the others are compared with, seed by seed.
-        cache: keep the teacher's outputs in the workdir while the methods of a seed are trained,
-            instead of computing them for each.
-    """
-
-    methods: dict[str, tuple[Method, ...]] = dataclasses.field(default_factory=dict)
-    seeds: tuple[int, ...] = (0, 1, 2)
-    only: tuple[str, ...] = ()
-    baseline: str = "none"
-    cache: bool = True
-
-
-@dataclasses.dataclass(kw_only=True)
 class MeshConfig:
     """Devices.
 
@@ -196,7 +189,8 @@ class Experiment:
         name: of the experiment; names its default workdir.
         seed: decides initial weights, data order and augmentation.
         recipe: `distil` trains a teacher and distils a student from it; `teacher` ends with the
-            teacher; `compare` distils students by each of `compare.methods`.
+            teacher; `compare` distils students by each of `compare.methods`; `prune` trains a
+            teacher, sparsifies a network of its widths, cuts that and distils what is left.
         distill: the methods that are summed beside the alpha loss (see `jaxmatte.distill`); by
             default SPKD's. A field of one is `--config.distill.SpatialSimilarity.weight=2`.
     """
@@ -208,6 +202,7 @@ class Experiment:
     teacher: TeacherConfig = dataclasses.field(default_factory=TeacherConfig)
     student: StudentConfig = dataclasses.field(default_factory=StudentConfig)
     distill: tuple[Method, ...] = dataclasses.field(default_factory=spkd)
+    prune: PruneConfig = dataclasses.field(default_factory=PruneConfig)
     compare: CompareConfig = dataclasses.field(default_factory=CompareConfig)
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
@@ -253,9 +248,11 @@ class Experiment:
         if self.mesh.data == 0 or self.mesh.data < -1:
             raise InputError(f"mesh.data is {self.mesh.data}; give -1 for all devices, or a number")
         if self.recipe == "compare":
-            self._validate_comparison()
+            self.compare.validate(self._validate_methods)
         else:
             self._validate_methods(self.distill, "distill")
+        if self.recipe == "prune":
+            self.prune.validate()
 
     def _validate_choices(self) -> None:
         for path, value, choices in (
@@ -285,51 +282,6 @@ class Experiment:
                         f"{', '.join(published)}"
                     )
 
-    def _validate_comparison(self) -> None:
-        """Raise `InputError` where names, seeds or methods of a comparison cannot be used."""
-        compare = self.compare
-        if not isinstance(compare.methods, dict):
-            raise InputError(
-                f"compare.methods is {compare.methods!r}; give a dictionary of names and tuples of "
-                "methods in the file of settings"
-            )
-        if not isinstance(compare.only, tuple | list):
-            raise InputError(
-                f"compare.only is {compare.only!r}; give a tuple of names, such as ('none',)"
-            )
-        if not compare.methods:
-            raise InputError(
-                "recipe is 'compare' but compare.methods is empty; give a dictionary of names and "
-                "methods in the file of settings, as configs/compare_distillation.py does"
-            )
-        for name in compare.methods:
-            usable = isinstance(name, str) and _ROW_NAME.fullmatch(name)
-            if not usable or name in _TAKEN:
-                raise InputError(
-                    f"compare.methods names a row {name!r}, which is to name a folder: give up to "
-                    f"100 letters, digits, + - _ . and none of {', '.join(_TAKEN)}"
-                )
-        for name in (*compare.only, *([compare.baseline] if compare.baseline else ())):
-            if name not in compare.methods:
-                field = "only" if name in compare.only else "baseline"
-                raise InputError(
-                    f"compare.{field} names {name!r}; compare.methods has "
-                    f"{', '.join(compare.methods)}"
-                )
-        # Rows that are not asked for may be beyond this network.
-        for name in compare.only or compare.methods:
-            self._validate_methods(compare.methods[name], f"compare.methods[{name!r}]")
-        whole = isinstance(compare.seeds, tuple | list) and all(
-            type(seed) is int and 0 <= seed < 2**32 for seed in compare.seeds
-        )
-        if not compare.seeds or not whole:
-            raise InputError(
-                f"compare.seeds is {compare.seeds}; give whole numbers of at least 0 and below "
-                "2**32, for example (0,1,2)"
-            )
-        if len(set(compare.seeds)) < len(compare.seeds):
-            raise InputError(f"compare.seeds is {compare.seeds}; give each seed once")
-
     def teacher_spec(self) -> Spec:
         """The teacher to train."""
         return spec_class(self.model.network).teacher(self.teacher.width)
@@ -347,11 +299,20 @@ class Experiment:
         return GroundTruth(alpha_loss=charbonnier)
 
     def to_json(self) -> dict[str, Any]:
-        """All settings as plain values; methods by their names."""
+        """All settings as plain values; methods by their names.
+
+        Those of pruning are left out where nothing is pruned.
+        """
         compare = dataclasses.asdict(self.compare) | {
             "methods": {name: to_json(methods) for name, methods in self.compare.methods.items()}
         }
-        return dataclasses.asdict(self) | {"distill": to_json(self.distill), "compare": compare}
+        settings = dataclasses.asdict(self) | {
+            "distill": to_json(self.distill),
+            "compare": compare,
+        }
+        if self.recipe != "prune":
+            del settings["prune"]
+        return settings
 
 
 def objective_of(methods: tuple[Method, ...]) -> Objective:
@@ -360,10 +321,6 @@ def objective_of(methods: tuple[Method, ...]) -> Objective:
         return GroundTruth(alpha_loss=charbonnier)
     return Distillation(methods=tuple(methods))
 
-
-_ROW_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+_.-]{0,99}")
-# What is something else in the folder of a run.
-_TAKEN = ("teacher", "cache", "config.json", "comparison.html", "comparison.md")
 
 _LOWEST = {
     "teacher.steps": 0,

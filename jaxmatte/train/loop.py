@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from jaxmatte.distill.objective import Objective
 from jaxmatte.matting import InputError
+from jaxmatte.prune.sparsify import Sparsity
 from jaxmatte.train.checkpoint import Checkpoints
 from jaxmatte.train.config import TrainConfig
 from jaxmatte.train.guides import GuideStore, guided
@@ -53,6 +54,7 @@ class Task:
         steps: optimiser steps.
         identity: what a checkpoint must have been made of to be resumed.
         start: changes the network's drawn variables before the first step.
+        sparsity: the penalty on the network's scales; None for none.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Task:
     margins: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     guides: GuideStore | None = None
     start: Start | None = None
+    sparsity: Sparsity | None = None
 
 
 def train(
@@ -94,7 +97,7 @@ def train(
         DivergedError: a value stopped being finite.
         InputError: batches ran out, or something cannot be written.
     """
-    optimizer = build_optimizer(config, task.steps)
+    optimizer = build_optimizer(config, task.steps, task.sparsity)
     checkpoints = Checkpoints(
         folder / "checkpoints", keep=config.keep_checkpoints, identity=task.identity
     )
@@ -113,6 +116,7 @@ def train(
         layout,
         # A branch of its own beside the two keys that initial weights are drawn with.
         key=jax.random.fold_in(key, _DROPOUT),
+        sparsity=task.sparsity,
     )
     recorder = _Recorder(task, config, folder, start)
     try:

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import optax
 
+from jaxmatte.prune.sparsify import Sparsity
 from jaxmatte.train.config import TrainConfig
 
 # Layers of the network's encoder that ImageNet weights can fill; IndexNet's index blocks, which lie
@@ -33,9 +34,13 @@ def learning_rate_schedule(config: TrainConfig, steps: int) -> optax.Schedule:
     return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
 
 
-def build_optimizer(config: TrainConfig, steps: int) -> optax.GradientTransformation:
-    """Clipping, by value then by norm as far as asked for, and Adam."""
-    parts = []
+def build_optimizer(
+    config: TrainConfig, steps: int, sparsity: Sparsity | None = None
+) -> optax.GradientTransformation:
+    """A penalty on scales where one is given; clipping, by value then by norm as far as asked for;
+    and Adam.
+    """
+    parts = [] if sparsity is None else [sparsity.transform()]
     if config.clip_value:
         parts.append(optax.clip(config.clip_value))
     if config.clip_norm:

@@ -19,19 +19,20 @@ import jax.numpy as jnp
 from jax.experimental import multihost_utils
 from tqdm import tqdm
 
-from jaxmatte.distill.methods import Method, active, to_json
+from jaxmatte.distill.methods import Method, to_json
 from jaxmatte.distill.objective import Distillation, Objective
-from jaxmatte.distill.overhaul import margins
 from jaxmatte.matting import InputError
 from jaxmatte.models import Spec, build
 from jaxmatte.models.bundle import Bundle, load_model, save_model
 from jaxmatte.models.fold import fold_spectral_norm
-from jaxmatte.models.released.imagenet import load_encoder
+from jaxmatte.prune.sparsify import Sparsity
 from jaxmatte.train.config import Experiment, TrainConfig, objective_of
 from jaxmatte.train.guides import GuideStore, guided
 from jaxmatte.train.loop import Batch, Task, train
 from jaxmatte.train.sharding import Layout
+from jaxmatte.train.starts import EncoderWeights, Origin
 from jaxmatte.train.state import TrainState
+from jaxmatte.train.teacher import check_teacher, teacher_margins
 
 _LOG = logging.getLogger(__name__)
 
@@ -43,20 +44,6 @@ Validate = Callable[[Spec, Mapping[str, Any]], Mapping[str, float]]
 
 # Opens the training batches of a seed from a step on; True asks for the layers of composites too.
 OpenBatches = Callable[[int, int, bool], Iterator[Batch]]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Encoder:
-    """ImageNet weights that the encoder of a network starts from."""
-
-    path: pathlib.Path
-    spec: Spec
-    digest: str
-
-    def __call__(self, variables: Mapping[str, Any]) -> Mapping[str, Any]:
-        loaded, report = load_encoder(self.path, self.spec, variables)
-        _LOG.info("%s: %s", self.path, report)
-        return loaded
 
 
 def encoder_digest(experiment: Experiment, workdir: pathlib.Path) -> str:
@@ -113,11 +100,11 @@ def teacher_stage(context: Context) -> pathlib.Path:
         path = pathlib.Path(experiment.teacher.weights).expanduser()
         load_model(path)
         return path
-    spec, encoder = experiment.teacher_spec(), None
+    spec, start = experiment.teacher_spec(), None
     if weights := experiment.model.encoder_weights:
         path = pathlib.Path(weights).expanduser()
-        encoder = _Encoder(path, spec, context.encoder_sha256)
-    return _stage(
+        start = EncoderWeights(path, spec, context.encoder_sha256)
+    return train_stage(
         context,
         name="teacher",
         spec=spec,
@@ -128,13 +115,13 @@ def teacher_stage(context: Context) -> pathlib.Path:
             experiment.train,
             learning_rate=experiment.teacher.learning_rate or experiment.train.learning_rate,
         ),
-        encoder=encoder,
+        start=start,
     )
 
 
 def student_stage(context: Context, teacher: pathlib.Path) -> pathlib.Path:
     """Distil the student from the teacher's file."""
-    return _stage(
+    return train_stage(
         context,
         name="student",
         spec=context.experiment.student_spec(),
@@ -154,7 +141,7 @@ def method_stage(
     The student's initial weights and batches depend on the context's seed alone.
     """
     objective = objective_of(methods)
-    return _stage(
+    return train_stage(
         context,
         name=name,
         spec=context.experiment.student_spec(),
@@ -168,7 +155,7 @@ def method_stage(
 
 def baseline_stage(context: Context) -> pathlib.Path:
     """Train the student without its teacher, from the same weights and on the same batches."""
-    return _stage(
+    return train_stage(
         context,
         name="baseline",
         spec=context.experiment.student_spec(),
@@ -207,7 +194,7 @@ def keep_guides(context: Context, teacher: pathlib.Path) -> None:
         pass
 
 
-def _stage(
+def train_stage(
     context: Context,
     *,
     name: str,
@@ -217,10 +204,27 @@ def _stage(
     seed_offset: int,
     teacher: pathlib.Path | None = None,
     config: TrainConfig | None = None,
-    encoder: _Encoder | None = None,
     methods: tuple[Method, ...] = (),
+    start: Origin | None = None,
+    sparsity: Sparsity | None = None,
+    made_of: Mapping[str, str] | None = None,
 ) -> pathlib.Path:
-    """Train a stage unless its model is there; return the model's path."""
+    """Train a stage unless its model is there; return the model's path.
+
+    Args:
+        context: of the run.
+        name: of the stage and of its folder in the workdir.
+        spec: of the network.
+        objective: what it minimises.
+        steps: optimiser steps.
+        seed_offset: sets initial weights apart from those of other stages; batches are the same.
+        teacher: model file of what is imitated.
+        config: `train` of the settings where this is None.
+        methods: that the objective was made of.
+        start: what the weights start from; drawn where this is None.
+        sparsity: penalty on the network's scales.
+        made_of: further facts that decide the result; they are kept with the model too.
+    """
     folder = context.workdir / name
     path = folder / MODEL
     if path.exists():
@@ -231,7 +235,7 @@ def _stage(
     except OSError as error:
         raise InputError(f"{folder}: cannot be made ({error.strerror})") from error
     config, seed = config or context.experiment.train, context.experiment.seed
-    if encoder is None:
+    if not isinstance(start, EncoderWeights):
         # Only what has been trained before is to be moved slowly.
         config = dataclasses.replace(config, encoder_rate=1.0)
     bundle = None if teacher is None else load_model(teacher)
@@ -242,17 +246,21 @@ def _stage(
         network=_network(spec, config),
         objective=objective,
         steps=steps,
-        identity=_identity(context, name, spec, bundle, encoder, methods),
+        identity={
+            **_identity(name, spec, bundle, methods),
+            **(start.identity if start else {}),
+            **(made_of or {}),
+        },
         teacher=None if bundle is None else _network(bundle.spec, config),
         # Folded once: the teacher's spectral norms need not be divided by at every step.
         teacher_variables={} if bundle is None else _folded(bundle),
-        margins={} if bundle is None else _margins(bundle, objective),
-        guides=None if bundle is None else guide_store(context, bundle),
-        start=encoder,
+        margins={} if bundle is None else teacher_margins(bundle, objective),
+        guides=None if bundle is None else guide_store(context, bundle, steps),
+        start=start,
+        sparsity=sparsity,
     )
-    facts = _facts(context, name, steps, bundle)
-    if encoder is not None:
-        facts["encoder_weights_sha256"] = encoder.digest
+    facts = stage_facts(context, name, steps, bundle)
+    facts |= {**(start.facts if start else {}), **(made_of or {})}
     best = _KeepBest(context.validate, spec, folder / BEST, facts)
     state = train(
         task,
@@ -301,36 +309,14 @@ def _folded(bundle: Bundle) -> dict[str, Any]:
     return fold_spectral_norm(bundle.spec, bundle.variables)
 
 
-def check_teacher(path: pathlib.Path, spec: Spec, objective: Objective) -> None:
-    """Raise `InputError` where the teacher of a file lacks a map that an objective reads of it."""
-    found = (*spec.taps, *spec.decoder_taps, *spec.rectified_taps)
-    methods = active(objective.methods) if isinstance(objective, Distillation) else ()
-    for method in methods:
-        for name in (*method.compared_taps, *method.margin_taps):
-            if name not in found:
-                raise InputError(
-                    f"{path} is a teacher of the network {spec.network}, which has no map "
-                    f"{name!r}, and {type(method).__name__}.taps asks for it; it has "
-                    f"{', '.join(found)}"
-                )
+def guide_store(context: Context, teacher: Bundle, steps: int = 0) -> GuideStore | None:
+    """Where the teacher's outputs are kept, by all that decides them; None where they are not.
 
-
-def _margins(bundle: Bundle, objective: Objective) -> dict[str, Any]:
-    """The margins of a teacher that an objective reads, from the normalisations before them."""
-    found = {}
-    for tap in objective.margin_taps if isinstance(objective, Distillation) else ():
-        scope = bundle.variables["params"]
-        for part in bundle.spec.rectified_taps[tap].split("/"):
-            scope = scope[part]
-        found[tap] = jax.device_get(margins(scope["scale"], scope["bias"]))
-    return found
-
-
-def guide_store(context: Context, teacher: Bundle) -> GuideStore | None:
-    """Where the teacher's outputs are kept, by all that decides them; None where they are not."""
-    if context.guide_taps is None:
-        return None
+    They are kept for the steps of a student: a stage with more computes them itself.
+    """
     experiment = context.experiment
+    if context.guide_taps is None or steps > experiment.train.steps:
+        return None
     decisive = {
         "teacher": teacher.digest,
         "data": context.data,
@@ -349,23 +335,21 @@ def guide_store(context: Context, teacher: Bundle) -> GuideStore | None:
 
 
 def _identity(
-    context: Context,
-    name: str,
-    spec: Spec,
-    teacher: Bundle | None,
-    encoder: _Encoder | None,
-    methods: tuple[Method, ...],
+    name: str, spec: Spec, teacher: Bundle | None, methods: tuple[Method, ...]
 ) -> dict[str, Any]:
-    identity = {"stage": name, "network": spec.network, "spec": dataclasses.asdict(spec)}
+    identity: dict[str, Any] = {
+        "stage": name,
+        "network": spec.network,
+        "spec": dataclasses.asdict(spec),
+    }
     if teacher is not None:
         identity["teacher"] = teacher.digest
         identity["distill"] = to_json(methods)
-    if encoder is not None:
-        identity["encoder_weights"] = encoder.digest
     return identity
 
 
-def _facts(context: Context, name: str, steps: int, teacher: Bundle | None) -> dict[str, str]:
+def stage_facts(context: Context, name: str, steps: int, teacher: Bundle | None) -> dict[str, str]:
+    """What a model file says of its making."""
     facts = {
         "experiment": context.experiment.name,
         "stage": name,

@@ -13,6 +13,7 @@ from jaxmatte.distill.methods import Guide
 from jaxmatte.distill.objective import Objective, Target
 from jaxmatte.losses import Composite
 from jaxmatte.matting import Prediction, unknown_region
+from jaxmatte.prune.sparsify import Sparsity
 from jaxmatte.train.sharding import Layout
 from jaxmatte.train.state import TrainState
 
@@ -25,7 +26,8 @@ class StepResult:
     """What a step tells beside the new state.
 
     Attributes:
-        scalars: `loss`, the terms of the objective and `gradient_norm`, before clipping.
+        scalars: `loss`, the terms of the objective and `gradient_norm`, before clipping; where the
+            network is sparsified also `sparsity`, the share of its scales that are small now.
         alpha: of the network, for the first examples of the batch.
         guide_alpha: of the teacher for the same; None in a stage without a teacher.
     """
@@ -63,6 +65,7 @@ def make_train_step(
     layout: Layout,
     *,
     key: jax.Array,
+    sparsity: Sparsity | None = None,
 ) -> Step:
     """Compile-ready step `(state, teacher_arrays, batch) -> (state, result)`.
 
@@ -78,6 +81,7 @@ def make_train_step(
         layout: the mesh.
         key: decides, together with the step alone, what dropout drops: a resumed run drops the
             same. A network without dropout does not read it.
+        sparsity: what the optimizer does to scales, for the log.
     """
 
     def step(
@@ -87,7 +91,7 @@ def make_train_step(
         dropout_key: jax.Array,
     ) -> tuple[TrainState, StepResult]:
         # Outside the differentiated function: nothing of the teacher is kept for the way back.
-        guide = _guide(teacher, arrays, batch)
+        guide = guide_of(teacher, arrays, batch)
 
         def loss_function(params: dict[str, Any]) -> tuple[jax.Array, Any]:
             prediction, collections = _predict_in_training(
@@ -97,7 +101,7 @@ def make_train_step(
                 params["adapters"],
                 prediction,
                 guide,  # pyright: ignore[reportArgumentType]
-                _target(batch),
+                target_of(batch),
             )
             return loss, (terms, prediction.alpha, collections)
 
@@ -106,6 +110,8 @@ def make_train_step(
         )(state.params)
         new_state = _updated(state, gradients, collections, optimizer)
         scalars = {"loss": loss, **terms, "gradient_norm": optax.tree.norm(gradients)}
+        if sparsity is not None:
+            scalars |= sparsity.measure(new_state.params)
         shown = None if guide is None else guide.alpha[:SHOWN]
         return new_state, StepResult(scalars=scalars, alpha=alpha[:SHOWN], guide_alpha=shown)
 
@@ -126,7 +132,7 @@ def predict_guide(teacher: nn.Module, variables: Any, batch: Mapping[str, jax.Ar
     return prediction
 
 
-def _guide(
+def guide_of(
     teacher: nn.Module | None, arrays: TeacherArrays, batch: Mapping[str, jax.Array]
 ) -> Guide | None:
     """From the teacher, or from the batch where that brings it; None where there is neither."""
@@ -179,7 +185,7 @@ def _updated(
     )
 
 
-def _target(batch: Mapping[str, jax.Array]) -> Target:
+def target_of(batch: Mapping[str, jax.Array]) -> Target:
     """What a batch tells of the truth: the layers too, where it has been opened with them."""
     composite = None
     if {"foreground", "background"} <= batch.keys():

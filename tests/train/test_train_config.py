@@ -101,8 +101,8 @@ def test_every_config_file_gives_sound_settings(path):
 
 
 def test_a_recipe_that_does_not_exist_is_named():
-    with pytest.raises(InputError, match="recipe is 'prune'; give one of distil, teacher"):
-        Experiment(recipe="prune").validate()
+    with pytest.raises(InputError, match="recipe is 'shrink'; give one of distil, teacher"):
+        Experiment(recipe="shrink").validate()
 
 
 def of(network, *methods):
