@@ -17,6 +17,17 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
     return traverse_util.unflatten_dict(dict(flat), sep="/")
 
 
+def named_leaves(tree: Any) -> tuple[dict[str, Any], Any]:
+    """The leaves of any tree by slash-joined path, in JAX's order, and the structure to rebuild it.
+
+    `jax.tree.unflatten(structure, leaves.values())` undoes it, whatever the containers are and
+    whatever their keys contain.
+    """
+    found, structure = jax.tree_util.tree_flatten_with_path(tree)
+    leaves = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in found}
+    return leaves, structure
+
+
 def map_with_name(function: Callable[[str, Any], Any], tree: Mapping[str, Any]) -> dict[str, Any]:
     """Apply `function(path, leaf)` to every leaf."""
     return unflatten({path: function(path, leaf) for path, leaf in flatten(tree).items()})

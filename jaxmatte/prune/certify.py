@@ -27,7 +27,7 @@ class CertificateError(InputError):
 def certify(
     graph: ChannelGraph,
     apply: Callable[..., Any],
-    variables: Mapping[str, Any],
+    variables: Any,
     keep: Keep,
     *inputs: Any,
 ) -> None:

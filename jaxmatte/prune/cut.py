@@ -14,7 +14,7 @@ from jaxmatte.matting import InputError
 from jaxmatte.prune.graph import ChannelGraph, Keep
 
 
-def take(graph: ChannelGraph, variables: Mapping[str, Any], keep: Keep) -> dict[str, Any]:
+def take(graph: ChannelGraph, variables: Any, keep: Keep) -> Any:
     """The variables without the channels that a plan removes.
 
     Args:
@@ -30,20 +30,19 @@ def take(graph: ChannelGraph, variables: Mapping[str, Any], keep: Keep) -> dict[
             graph.
     """
     graph.check(keep)
-    flat = trees.flatten(variables)
+    flat, structure = trees.named_leaves(variables)
     _check_leaves(graph, flat)
-    return trees.unflatten(
-        {path: _shorter(leaf, _positions(graph, path, keep)) for path, leaf in flat.items()}
-    )
+    leaves = [_shorter(leaf, _positions(graph, path, keep)) for path, leaf in flat.items()]
+    return jax.tree.unflatten(structure, leaves)
 
 
-def silence(graph: ChannelGraph, variables: Mapping[str, Any], keep: Keep) -> dict[str, Any]:
+def silence(graph: ChannelGraph, variables: Any, keep: Keep) -> Any:
     """The variables at full width, with zeros for the parameters that make the removed channels.
 
     Arguments and errors are those of `take`.
     """
     graph.check(keep)
-    flat = dict(trees.flatten(variables))
+    flat, structure = trees.named_leaves(variables)
     _check_leaves(graph, flat)
     for group in graph.free:
         removed = group.classes[~keep.mask[group.classes]]
@@ -52,7 +51,7 @@ def silence(graph: ChannelGraph, variables: Mapping[str, Any], keep: Keep) -> di
             shape = [1] * len(graph.shapes[path])
             shape[axis] = len(gone)
             flat[path] = np.where(gone.reshape(shape), 0, flat[path]).astype(flat[path].dtype)
-    return trees.unflatten(flat)
+    return jax.tree.unflatten(structure, flat.values())
 
 
 def take_state(graph: ChannelGraph, state: Any, keep: Keep) -> Any:

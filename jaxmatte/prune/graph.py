@@ -254,13 +254,13 @@ class ChannelGraph:
         for path, axis in group.axes:
             yield path, axis, np.flatnonzero(np.isin(self.labels[path][axis], group.classes))
 
-    def take(self, variables: Mapping[str, Any], keep: Keep) -> dict[str, Any]:
+    def take(self, variables: Any, keep: Keep) -> Any:
         """See `jaxmatte.prune.cut.take`."""
         from jaxmatte.prune import cut
 
         return cut.take(self, variables, keep)
 
-    def silence(self, variables: Mapping[str, Any], keep: Keep) -> dict[str, Any]:
+    def silence(self, variables: Any, keep: Keep) -> Any:
         """See `jaxmatte.prune.cut.silence`."""
         from jaxmatte.prune import cut
 

@@ -167,24 +167,24 @@ class Classes:
             if self.forbidden is not None:
                 self.forbidden(event)
             self.events.append(event)
-            for a, b in zip(one[differ].tolist(), other[differ].tolist(), strict=True):
-                self._link(a, b)
+            self._link(zip(one[differ].tolist(), other[differ].tolist(), strict=True))
         # A label rather than PIN, PIN rather than WILD.
         return np.where(first > 0, first, np.where(second > 0, second, np.maximum(first, second)))
 
-    def _link(self, first: int, second: int) -> None:
-        first, second = self._root(first), self._root(second)
-        if first != second:
-            low, high = min(first, second), max(first, second)
-            self._parent[high] = low
-            self._pinned[low] |= self._pinned[high]
-
-    def _root(self, label: int) -> int:
-        parent = self._parent
-        while parent[label] != label:
-            parent[label] = parent[parent[label]]
-            label = int(parent[label])
-        return label
+    def _link(self, pairs: Iterable[tuple[int, int]]) -> None:
+        parent, pinned = self._parent, self._pinned
+        for pair in pairs:
+            low, high = sorted(pair)
+            while parent[low] != low:
+                parent[low] = parent[parent[low]]
+                low = parent[low]
+            while parent[high] != high:
+                parent[high] = parent[parent[high]]
+                high = parent[high]
+            if low != high:
+                low, high = min(low, high), max(low, high)
+                parent[high] = low
+                pinned[low] |= pinned[high]
 
 
 def flatten(axis: Axis, classes: Classes, equation: object) -> Factor:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
+from jax import dtypes
 
 from jaxmatte import trees
 from jaxmatte.matting import InputError
@@ -31,7 +32,7 @@ Costs = Mapping[str, tuple[int, Sequence[tuple[int, int | None]]]]
 
 def trace(
     apply: Callable[..., Any],
-    variables: Mapping[str, Any],
+    variables: Any,
     *inputs: Any,
     costs: Costs | None = None,
     choose: Callable[[str, int, Sequence[int]], int | None] | None = None,
@@ -57,9 +58,9 @@ def trace(
     Raises:
         InputError: `unknown` is `refuse`, and there is one; or the variables hold no arrays.
     """
-    leaves = _leaves(variables)
-    closed = jax.make_jaxpr(apply)(trees.unflatten(leaves), *inputs)
-    paths = _in_order(leaves)
+    leaves, structure = _leaves(variables)
+    closed = jax.make_jaxpr(apply)(jax.tree.unflatten(structure, leaves.values()), *inputs)
+    paths = list(leaves)
     starts = _first_labels(leaves)
     classes = Classes(sum(map(_labels_of, leaves.values())))
     namer = None if choose is None else _by_path(choose, starts)
@@ -90,15 +91,15 @@ def trace(
 def retrace(
     graph: ChannelGraph,
     apply: Callable[..., Any],
-    variables: Mapping[str, Any],
+    variables: Any,
     labels: Mapping[str, Sequence[np.ndarray]],
     inputs: Sequence[Any],
     classes: Classes,
 ) -> Tracer:
     """Carry given labels through a model that has been cut; see `certify`."""
-    leaves = _leaves(variables)
-    closed = jax.make_jaxpr(apply)(trees.unflatten(leaves), *inputs)
-    paths = _in_order(leaves)
+    leaves, structure = _leaves(variables)
+    closed = jax.make_jaxpr(apply)(jax.tree.unflatten(structure, leaves.values()), *inputs)
+    paths = list(leaves)
     values = [
         Value(
             tuple(leaves[path].shape),
@@ -122,23 +123,16 @@ def is_parameter(path: str, paths: Sequence[str]) -> bool:
     return own or not any(other.split("/")[0] == "params" for other in paths)
 
 
-def _leaves(variables: Mapping[str, Any]) -> dict[str, Any]:
-    leaves = {
-        path: jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype)
-        if not isinstance(leaf, jax.ShapeDtypeStruct)
-        else leaf
-        for path, leaf in trees.flatten(variables).items()
-        if hasattr(leaf, "dtype")
-    }
-    if not leaves:
+def _leaves(variables: Any) -> tuple[dict[str, Any], Any]:
+    """Shapes of the leaves by path, in the order in which JAX flattens the tree, and the tree."""
+    found, structure = trees.named_leaves(variables)
+    if not found:
         raise InputError("the variables hold no arrays; give {'params': …, 'batch_stats': …}")
-    return leaves
-
-
-def _in_order(leaves: Mapping[str, Any]) -> list[str]:
-    """Paths in the order in which JAX flattens the tree."""
-    numbered = trees.unflatten({path: path for path in leaves})
-    return jax.tree.leaves(numbered)
+    leaves = {
+        path: jax.ShapeDtypeStruct(np.shape(leaf), dtypes.result_type(leaf))
+        for path, leaf in found.items()
+    }
+    return leaves, structure
 
 
 def _labels_of(leaf: Any) -> int:
