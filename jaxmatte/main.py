@@ -9,6 +9,11 @@ Students distilled by several methods on equal terms, in one table:
 
   python -m jaxmatte.main --config configs/compare_distillation.py
 
+A student cut out of a network of its teacher's widths, and ways to choose its channels compared:
+
+  python -m jaxmatte.main --config configs/gcam_dcp.py --config.prune.macs=0.25
+  python -m jaxmatte.main --config configs/compare_pruning.py
+
 Everything of a run is in --workdir. The same command again goes on where it stopped. Any setting is
 overridden by --config.SECTION.FIELD=VALUE, and one of a method of distillation by
 --config.distill.METHOD.FIELD=VALUE:

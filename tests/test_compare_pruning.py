@@ -31,10 +31,9 @@ from jaxmatte.train.state import TrainState
 
 SPEC = DimSpec.teacher(0.0625)
 SPATIAL = (AlphaImitation(), SpatialSimilarity(taps=("conv5",)))
-METHODS = {"none": (), "uniform+spatial": SPATIAL, "dbcp": SPATIAL, "dbcp-60": SPATIAL}
+METHODS = {"none": (), "dbcp": SPATIAL, "dbcp-60": SPATIAL}
 DBCP = PruneConfig(minimum=2, multiple_of=1, size_px=64, sparsify_steps=2, weights="fresh")
 PRUNE = {
-    "uniform+spatial": dataclasses.replace(DBCP, importance="uniform", sparsify_steps=0),
     "dbcp": DBCP,
     # The same but for the cut: one sparsified network serves both.
     "dbcp-60": dataclasses.replace(DBCP, macs=0.6),
@@ -112,7 +111,10 @@ def test_rows_are_cut_to_their_budgets_and_share_what_is_equal(experiment, train
     table = (tmp_path / "comparison.md").read_text()
     assert all(re.search(rf"\| {re.escape(name)} +\|", table) for name in PRUNE)
     page = (tmp_path / "comparison.html").read_text()
-    assert "50% of multiply-accumulates by uniform" in page and "cut out of it as rows say" in page
+    assert (
+        "60% of multiply-accumulates by batch_norm_scale" in page
+        and "cut out of it as rows say" in page
+    )
 
     trained.clear()
     run(experiment, tmp_path)
@@ -130,7 +132,6 @@ def test_budgets_beyond_reach_and_rows_without_methods_are_named(experiment, tra
     assert not trained
     for prune, message in (
         ({"other": DBCP}, r"compare.prune names 'other', which has no methods"),
-        ({"dbcp": 0.5}, "give a dictionary of names of rows and PruneConfig"),
         (
             {"dbcp": dataclasses.replace(DBCP, macs=2.0)},
             r"compare.prune\['dbcp'\].macs is 2.0; give a share",
@@ -138,6 +139,10 @@ def test_budgets_beyond_reach_and_rows_without_methods_are_named(experiment, tra
     ):
         with pytest.raises(InputError, match=message):
             changed(experiment, prune=prune).validate()
+    settings = changed(experiment)
+    settings.compare.prune = {"dbcp": 0.5}
+    with pytest.raises(InputError, match="give a dictionary of names of rows and PruneConfig"):
+        settings.validate()
 
 
 def test_a_run_of_the_recipe_ends_with_a_report_of_widths(experiment, trained, tmp_path):

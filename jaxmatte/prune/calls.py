@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxmatte.prune.labels import UNKNOWN, Axis, Factor, joined_structure, of_ids, pinned
+from jaxmatte.prune.labels import Axis, Factor, pinned
+from jaxmatte.prune.movement import alike
 from jaxmatte.prune.tracer import Tracer
 from jaxmatte.prune.value import Value
 
@@ -52,7 +53,7 @@ def scan(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:
             merge(tracer, before, after)
             for before, after in zip(carry, results[:carries], strict=True)
         ]
-        same = all(_alike(one, other) for one, other in zip(carry, joined, strict=True))
+        same = all(_same(one, other) for one, other in zip(carry, joined, strict=True))
         carry = joined
         if same:
             break
@@ -90,28 +91,13 @@ def cond(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:
 
 def merge(tracer: Tracer, one: Value, other: Value) -> Value:
     """What may be either of two values; a dead value is known where both agree."""
-    axes = tuple(
-        _merge_axis(tracer, first, second)
-        for first, second in zip(one.axes, other.axes, strict=True)
-    )
+    numbers = one.dead_constant(), other.dead_constant()
+    axes = tuple(alike(tracer, pair, numbers) for pair in zip(one.axes, other.axes, strict=True))
     weight = one.weight and other.weight
     return Value(one.shape, axes, None, weight, one.leaf if weight else "")
 
 
-def _merge_axis(tracer: Tracer, first: Axis, second: Axis) -> Axis:
-    first, second = joined_structure([first, second], tracer.classes, tracer.equation)
-    factors = []
-    for one, other in zip(first, second, strict=True):
-        if one.plain and other.plain:
-            factors.append(Factor(one.size, pinned=one.pinned or other.pinned))
-            continue
-        ids = tracer.classes.join(one.ids(), other.ids(), tracer.equation)
-        left, right = one.dead_values(), other.dead_values()
-        factors.append(of_ids(ids, np.where(left == right, left, UNKNOWN)))
-    return tuple(factors)
-
-
-def _alike(one: Value, other: Value) -> bool:
+def _same(one: Value, other: Value) -> bool:
     """Whether two values have the same labels and dead values, axis by axis."""
     return all(_same_axis(a, b) for a, b in zip(one.axes, other.axes, strict=True))
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxmatte.matting import InputError
 from jaxmatte.prune.cut import kept_labels
-from jaxmatte.prune.graph import NO_CLASS, ChannelGraph, Keep, Step, class_names
+from jaxmatte.prune.graph import NO_CLASS, ChannelGraph, Keep, Row, Step, class_names
 from jaxmatte.prune.labels import Classes, Event
 from jaxmatte.prune.trace import retrace
 from jaxmatte.prune.value import describe
@@ -35,7 +35,7 @@ def certify(
 
     The model is traced at the new widths with the classes that are left. Then (a) no equation may
     tie channels that the first trace did not tie, nor fix one that was free; (b) the program must
-    have the same primitives and floating-point numbers in the same order; (c) the result of every
+    have the same primitives, constants and parameters in the same order; (c) the result of every
     equation must have along every axis the channels that are left of the traced one, in the same
     order; (d) the model must cost what the graph says.
 
@@ -58,18 +58,23 @@ def certify(
         tracer = retrace(graph, apply, variables, labels, inputs, classes)
     except CertificateError:
         raise
-    except (TypeError, ValueError) as error:
+    except Exception as error:
+        # The code of a model may raise anything when its widths do not fit.
+        what = next(iter(str(error).splitlines()), type(error).__name__)
         raise CertificateError(
-            f"the model cannot be run at the new widths: {str(error).splitlines()[0]}; its code "
-            "has a width of its own somewhere, or was not built at the new widths"
+            f"the model cannot be run at the new widths: {what}; build it at the new widths or "
+            "wrap its apply in follow_stored_widths; if it was, its code has a width of its own"
         ) from error
     _same_program(graph, tuple(tracer.program), keep.mask, names)
+    expected = sum(each.cost(keep.mask) for each in graph.operations if not each.adapts)
     cost = sum(
-        each.coefficient * each.repeats * math.prod(map(len, each.lengths)) for each in tracer.work
+        each.coefficient * each.repeats * math.prod(map(len, each.lengths))
+        for each in tracer.work
+        if not each.adapts
     )
-    if cost != graph.macs(keep):
+    if cost != expected:
         raise CertificateError(
-            f"the cut model takes {cost} multiply-accumulates, the graph says {graph.macs(keep)}"
+            f"the cut model takes {cost} multiply-accumulates, the graph says {expected}"
         )
 
 
@@ -101,12 +106,7 @@ def _same_program(
                 f"{step.source}: at the new widths the model does {new.primitive} where it did "
                 f"{step.primitive}: which layers it has depends on their widths"
             )
-        if not np.array_equal(np.array(step.numbers), np.array(new.numbers), equal_nan=True):
-            raise CertificateError(
-                f"{step.primitive} at {step.source}: the number {_shown(step.numbers)} is "
-                f"{_shown(new.numbers)} at the new widths: it follows from a width, so the cut "
-                "model computes something else; make it a constant"
-            )
+        _same_constants(step, new)
         _same_channels(step, new, kept, names)
     if len(before) != len(after):
         found = collections.Counter(step.primitive for step in after)
@@ -118,11 +118,43 @@ def _same_program(
         )
 
 
+def _same_constants(step: Step, new: Step) -> None:
+    """Raise where a number is another one."""
+    for one, other in zip(step.constants, new.constants, strict=False):
+        # Of other shapes are those that vary along channels; these have been pinned.
+        if one is None or other is None or one.shape != other.shape:
+            continue
+        if not np.array_equal(one, other, equal_nan=np.issubdtype(one.dtype, np.inexact)):
+            raise CertificateError(
+                f"{step.primitive} at {step.source}: the number {_shown(one)} is {_shown(other)} "
+                "at the new widths: it follows from a width, so the cut model computes something "
+                "else; make it a constant"
+            )
+    if step.parameters != new.parameters:
+        raise CertificateError(
+            f"{step.primitive} at {step.source}: its parameters are {new.parameters} at the new "
+            f"widths, and were {step.parameters}: they follow from a width; make them constants"
+        )
+    for (text, rows), (new_text, new_rows) in zip(step.places, new.places, strict=False):
+        if text != new_text and _is_fixed(rows) and _is_fixed(new_rows):
+            raise CertificateError(
+                f"{step.primitive} at {step.source}: {text} is {new_text} at the new widths: it "
+                "follows from a width; make it a constant"
+            )
+
+
+def _is_fixed(rows: Sequence[Row]) -> bool:
+    """Whether an axis has positions alone."""
+    return bool(rows) and not any(np.any(np.asarray(row) > 0) for row in rows if np.ndim(row))
+
+
 def _same_channels(step: Step, new: Step, kept: np.ndarray, names: Mapping[int, str]) -> None:
     """Raise where a result has other channels than those that are left, or another order."""
     for rows, others in zip(step.channels, new.channels, strict=False):
-        expected = _with_channels(row[kept[row]] for row in rows)
-        found = _with_channels(np.maximum(row, NO_CLASS) for row in others)
+        expected = _classes(row if isinstance(row, int) else row[kept[row]] for row in rows)
+        found = _classes(
+            row if isinstance(row, int) else np.maximum(row, NO_CLASS) for row in others
+        )
         if len(expected) == len(found) and all(map(np.array_equal, expected, found)):
             continue
         given, wanted = (np.concatenate([np.zeros(0, int), *each]) for each in (found, expected))
@@ -140,9 +172,14 @@ def _same_channels(step: Step, new: Step, kept: np.ndarray, names: Mapping[int, 
         )
 
 
-def _with_channels(rows: Iterable[np.ndarray]) -> list[np.ndarray]:
-    return [row for row in rows if (row != NO_CLASS).any()]
+def _classes(rows: Iterable[Row]) -> list[np.ndarray]:
+    """Rows of classes, also of positions, of which a single one cannot be told from none."""
+    found = [
+        np.zeros(row, int) if isinstance(row, int) else np.maximum(row, NO_CLASS) for row in rows
+    ]
+    return [row for row in found if len(row) > 1 or row.any()]
 
 
-def _shown(numbers: tuple[float, ...]) -> str:
-    return ", ".join(f"{number:.6g}" for number in numbers)
+def _shown(array: np.ndarray) -> str:
+    few = array.reshape(-1)[:4]
+    return ", ".join(f"{number:.6g}" for number in few) + (", …" if array.size > 4 else "")

@@ -4,9 +4,10 @@
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxmatte import trees
@@ -50,24 +51,35 @@ def silence(graph: ChannelGraph, variables: Any, keep: Keep) -> Any:
             gone = np.isin(graph.labels[path][axis], removed)
             shape = [1] * len(graph.shapes[path])
             shape[axis] = len(gone)
-            flat[path] = np.where(gone.reshape(shape), 0, flat[path]).astype(flat[path].dtype)
+            leaf = flat[path]
+            where = jnp.where if isinstance(leaf, jax.Array) else np.where
+            flat[path] = where(gone.reshape(shape), 0, leaf).astype(leaf.dtype)
     return jax.tree.unflatten(structure, flat.values())
 
 
-def take_state(graph: ChannelGraph, state: Any, keep: Keep) -> Any:
-    """The state of an optimiser, or any tree that holds trees like the parameters, likewise cut.
+def take_state(
+    graph: ChannelGraph,
+    state: Any,
+    keep: Keep,
+    *,
+    others: Literal["refuse", "keep"] = "refuse",
+) -> Any:
+    """The state of an optimiser, or any tree that holds trees like the variables, likewise cut.
 
     A leaf belongs to the one of the variables whose path, with or without its collection, its own
-    ends with; leaves that end with none, such as counts, stay as they are.
+    ends with. So the trees inside must be those of all variables, or of all parameters, not those
+    of a module within.
 
     Args:
         graph: of the model.
         state: for example of `optax.adam`, of a chain, of `multi_transform`.
         keep: made by `graph.keep`.
+        others: what becomes of arrays of floating-point numbers that belong to none, such as the
+            moments of other models. Counts, keys and single numbers stay as they are.
 
     Raises:
-        InputError: a leaf belongs to a variable but has another shape, as factored moments have;
-            start such an optimiser anew.
+        InputError: a leaf belongs to a variable but has another shape, as factored moments have, or
+            to none; start such an optimiser anew.
     """
     graph.check(keep)
     owners = {path.partition("/")[2] or path: path for path in graph.shapes}
@@ -88,6 +100,11 @@ def take_state(graph: ChannelGraph, state: Any, keep: Keep) -> Any:
                     "init(parameters)"
                 )
             return leaf
+        if others == "refuse" and np.size(leaf) > 1 and jnp.issubdtype(leaf.dtype, jnp.floating):
+            raise InputError(
+                f"{'/'.join(parts)}: state of shape {np.shape(leaf)} belongs to no variable of the "
+                "graph; give the state of the model alone, or others='keep'"
+            )
         return leaf
 
     return jax.tree_util.tree_map_with_path(cut, state)

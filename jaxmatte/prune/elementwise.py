@@ -15,7 +15,8 @@ Dead = Any  # a float64 array or scalar, NaN where unknown
 
 
 def _multiply(x: Dead, y: Dead) -> Dead:
-    return np.where((x == 0) | (y == 0), 0.0, x * y)
+    endless = np.isinf(x) | np.isinf(y)
+    return np.where(((x == 0) | (y == 0)) & ~endless, 0.0, x * y)
 
 
 def _divide(x: Dead, y: Dead) -> Dead:
@@ -83,12 +84,15 @@ FUNCTIONS: dict[str, Callable[..., Dead]] = {
     "ge": _known(np.greater_equal),
     "gt": _known(np.greater),
     "is_finite": _known(np.isfinite),
+    "eq_to": _known(np.equal),
     "le": _known(np.less_equal),
+    "le_to": _known(np.less_equal),
     "lgamma": scipy.special.gammaln,
     "log": np.log,
     "log1p": np.log1p,
     "logistic": _logistic,
     "lt": _known(np.less),
+    "lt_to": _known(np.less),
     "max": np.maximum,
     "min": np.minimum,
     "mul": _multiply,
@@ -142,11 +146,15 @@ PASSING = (
 )
 
 
-def evaluate(primitive: str, params: dict[str, Any], operands: list[Dead]) -> Dead:
-    """What a primitive makes of dead values."""
+def evaluate(
+    primitive: str, params: dict[str, Any], operands: list[Dead], *, whole: bool = False
+) -> Dead:
+    """What a primitive makes of dead values; its results are whole numbers where it says so."""
     extra = {name: params[name] for name in PARAMETERS.get(primitive, ())}
     with np.errstate(all="ignore"):
         result = FUNCTIONS[primitive](*operands, **extra)
-    if primitive == "convert_element_type" and np.issubdtype(params["new_dtype"], np.integer):
+    if whole or (
+        primitive == "convert_element_type" and np.issubdtype(params["new_dtype"], np.integer)
+    ):
         result = np.trunc(result)
     return np.asarray(result, float)

@@ -26,7 +26,7 @@ def follow_stored_widths(apply: Callable[..., Any]) -> Callable[..., Any]:
     def follow(call: Any, arguments: Any, keywords: Any, context: Any) -> Any:
         module = context.module
         # A module of one call: its fields are changed for that call alone.
-        if context.method_name == "__call__":
+        if context.method_name in ("__call__", "setup"):
             _adopt(module, arguments)
         return call(*arguments, **keywords)
 
@@ -42,6 +42,9 @@ def _adopt(module: nn.Module, arguments: Any) -> None:
     if isinstance(module, nn.Embed) and module.has_variable("params", "embedding"):
         table = module.get_variable("params", "embedding")
         _set(module, num_embeddings=table.shape[0], features=table.shape[1])
+        return
+    if isinstance(module, nn.MultiHeadDotProductAttention):
+        _adopt_heads(module)
         return
     layers = (nn.Conv, nn.ConvTranspose, nn.Dense, nn.DenseGeneral)
     if not isinstance(module, layers) or not module.has_variable("params", "kernel"):
@@ -64,6 +67,16 @@ def _adopt(module: nn.Module, arguments: Any) -> None:
                 f"groups of {kernel.shape[-2]}"
             )
         _set(module, feature_group_count=inputs // kernel.shape[-2])
+
+
+def _adopt_heads(module: nn.MultiHeadDotProductAttention) -> None:
+    """Set the fields of attention to the widths of its stored projections."""
+    if not (module.has_variable("params", "query") and module.has_variable("params", "out")):
+        return
+    queries = module.get_variable("params", "query")["kernel"].shape[-2:]
+    output = module.get_variable("params", "out")["kernel"].shape[-1]
+    heads, width = queries
+    _set(module, num_heads=heads, qkv_features=heads * width, out_features=output)
 
 
 def _set(module: nn.Module, **fields: Any) -> None:

@@ -60,6 +60,7 @@ class Operation:
         kernel: path of the leaf that is an operand; empty where none is.
         source: the line of the model that it comes from.
         repeats: how often it is done.
+        adapts: whether the coefficient holds lengths that the code makes what it needs.
     """
 
     primitive: str
@@ -70,6 +71,7 @@ class Operation:
     kernel: str = ""
     source: str = ""
     repeats: int = 1
+    adapts: bool = False
 
     def cost(self, kept: Bool[np.ndarray, " classes"]) -> int:
         """Multiply-accumulates with the kept classes."""
@@ -94,21 +96,30 @@ class Tie:
     source: str
 
 
+# The classes along a factor of an axis, or how many positions it has where it has no channels.
+Row = np.ndarray | int
+
+
 class Step(NamedTuple):
     """An equation of the program, for the certificate.
 
     Attributes:
         primitive: of JAX.
-        numbers: its floating-point literals.
+        constants: its operands that nothing decides, without axes along which they do not vary;
+            None for those that the data decide.
+        parameters: those that are no lengths of axes.
+        places: what of parameters is said axis by axis, and the classes along these axes.
         source: the line of the model that it comes from.
-        channels: of the results, axis by axis: the classes along it, for each factor of the axis
-            that has channels.
+        channels: of the results, axis by axis: the classes along it, for each factor of the axis,
+            or how many positions it has. What adapts is left out.
     """
 
     primitive: str
-    numbers: tuple[float, ...]
+    constants: tuple[np.ndarray | None, ...]
+    parameters: str
+    places: tuple[tuple[str, tuple[Row, ...]], ...]
     source: str
-    channels: tuple[tuple[Int[np.ndarray, " _n"], ...], ...]
+    channels: tuple[tuple[Row, ...], ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,8 +170,8 @@ class ChannelGraph:
 
     @functools.cached_property
     def digest(self) -> str:
-        """Names the classes: equal for two traces of the same model."""
-        text = hashlib.sha256()
+        """Names the classes and which of them can go: equal for two traces of one model."""
+        text = hashlib.sha256(self.removable.tobytes())
         for path in sorted(self.labels):
             text.update(f"{path} {self.shapes[path]}".encode())
             for ids in self.labels[path]:
@@ -182,7 +193,7 @@ class ChannelGraph:
 
     def keep_all(self) -> Keep:
         """The plan that removes nothing."""
-        return Keep(np.ones(self.class_count, bool), self.digest)
+        return self.keep(np.ones(self.class_count, bool))
 
     def keep(self, mask: Bool[np.ndarray, " classes"]) -> Keep:
         """A plan of the classes to keep.
@@ -194,13 +205,18 @@ class ChannelGraph:
             InputError: the mask is of another graph, removes channels that must stay, or leaves a
                 group with fewer than two.
         """
+        mask = np.array(mask)
+        if mask.dtype != bool:
+            raise InputError(
+                f"a plan is a mask of booleans, not of {mask.dtype}; give True to keep"
+            )
         if mask.shape != (self.class_count,):
             raise InputError(
-                f"a plan for {len(mask) - 1} classes of channels cannot be used on a graph with "
-                f"{self.class_count - 1}; make it from this graph"
+                f"a mask of shape {mask.shape} is no plan for a graph with {self.class_count} "
+                "classes; make it from this graph"
             )
-        mask = mask.copy()
         mask[NO_CLASS] = True
+        mask.setflags(write=False)
         for group in self.groups:
             kept, all_of_it = int(mask[group.classes].sum()), len(group.classes)
             if group.fixed and kept < all_of_it:
@@ -222,6 +238,8 @@ class ChannelGraph:
                 f"the plan was made for another model (graph {keep.graph[:12]}, this is "
                 f"{self.digest[:12]}); trace this one and select again"
             )
+        if keep.mask.shape != (self.class_count,) or not keep.mask[~self.removable].all():
+            raise InputError("the plan removes channels that must stay; make it by graph.keep")
 
     def parameters(self, keep: Keep | None = None, collection: str = "params") -> int:
         """Parameters with the kept channels; all of them without a plan."""

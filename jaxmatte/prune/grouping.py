@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jax.extend.core import jaxprs_in_params
 
-from jaxmatte.prune.graph import NO_CLASS, ChannelGraph, Group, LeafAxis, Operation, Step, Tie
+from jaxmatte.prune.graph import NO_CLASS, ChannelGraph, Group, LeafAxis, Operation, Row, Step, Tie
 from jaxmatte.prune.labels import ALONE, POSITION, TOGETHER, Classes, Event
 from jaxmatte.prune.tracer import Tracer
 from jaxmatte.prune.value import describe
@@ -184,11 +184,14 @@ def _groups(
 
     groups = []
     for (numbers, reason), members in together.items():
+        uses = {number: _uses(places, number, ids, members, consumed) for number in numbers}
         makes = [
             number
             for number in numbers
-            if places.axes[number][0] in trained and not consumed[places.firsts[number]]
+            if places.axes[number][0] in trained and uses[number] == {False}
         ]
+        if not reason and any(len(use) > 1 for use in uses.values()):
+            reason = "an axis of one parameter both makes and reads it"
         if not makes and not reason:
             reason = "no parameter makes it: it would have to be removed from an input"
         named = (makes or list(numbers))[0]
@@ -202,6 +205,15 @@ def _groups(
             )
         )
     return tuple(groups)
+
+
+def _uses(
+    places: Places, number: int, ids: np.ndarray, members: Sequence[int], consumed: np.ndarray
+) -> set[bool]:
+    """Whether the channels of a group are read along an axis, or made, or both."""
+    first = places.firsts[number]
+    own = np.isin(_row(places, number, ids), members)
+    return set(consumed[first : first + places.sizes[number]][own].tolist())
 
 
 def _row(places: Places, number: int, ids: np.ndarray) -> np.ndarray:
@@ -236,8 +248,16 @@ def _by_class(labels: np.ndarray, ids: np.ndarray) -> np.ndarray:
 
 
 def _step(step: Step, ids: np.ndarray) -> Step:
-    axes = tuple(tuple(_by_class(row, ids) for row in rows) for rows in step.channels)
-    return step._replace(channels=axes)
+    def by_class(row: Row) -> Row:
+        if isinstance(row, int):
+            return row
+        found = _by_class(row, ids)
+        return found if found.any() else len(found)
+
+    return step._replace(
+        channels=tuple(tuple(map(by_class, rows)) for rows in step.channels),
+        places=tuple((text, tuple(map(by_class, rows))) for text, rows in step.places),
+    )
 
 
 def _operation(work: Any, ids: np.ndarray) -> Operation:
@@ -253,6 +273,7 @@ def _operation(work: Any, ids: np.ndarray) -> Operation:
         kernel=work.kernel,
         source=work.source,
         repeats=work.repeats,
+        adapts=work.adapts,
     )
 
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxmatte.prune.labels import Axis, pinned
-from jaxmatte.prune.movement import alike, indexed
+from jaxmatte.prune.labels import UNKNOWN, Axis, of_ids, pinned
+from jaxmatte.prune.movement import alike, indexed, where_equal
 from jaxmatte.prune.tracer import Tracer
 from jaxmatte.prune.value import Value
 
@@ -34,7 +34,8 @@ def dynamic_update_slice(tracer: Tracer, equation: Any, operands: list[Value]) -
     for number, size in enumerate(value.shape):
         met = [value.axes[number], update.axes[number]]
         if update.shape[number] == size:
-            axes.append(alike(tracer, met))
+            numbers = value.dead_constant(), update.dead_constant()
+            axes.append(alike(tracer, met, numbers))
             continue
         for axis in met:
             tracer.pin(axis, "is written to a place within the axis")
@@ -42,9 +43,16 @@ def dynamic_update_slice(tracer: Tracer, equation: Any, operands: list[Value]) -
     return [Value(value.shape, tuple(axes))]
 
 
+def _pin_places(tracer: Tracer, indices: Value) -> None:
+    """Places that channels decide: a silenced channel would read or write somewhere too."""
+    for axis in indices.axes:
+        tracer.pin(axis, "decides a place that is read or written")
+
+
 def gather(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:
     """Axes that are taken whole pass; known indices index the labels; others stay."""
     value, indices = operands
+    _pin_places(tracer, indices)
     numbers, sizes = equation.params["dimension_numbers"], equation.params["slice_sizes"]
     shape = tuple(equation.outvars[0].aval.shape)
     axes = [pinned(size) for size in shape]
@@ -64,7 +72,11 @@ def gather(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:
             continue
         place = next(windows)
         if sizes[axis] == size and axis not in numbers.start_index_map:
+            fill = equation.params.get("fill_value")
             axes[place] = value.axes[axis]
+            # Read outside the map; NaN is no number that is meant to be.
+            if fill is not None and not np.isnan(fill):
+                axes[place] = where_equal(value.axes[axis], float(fill))
         else:
             tracer.pin(value.axes[axis], "is looked up by its place")
     return [Value(shape, tuple(axes), None, value.weight and indices.weight, value.leaf)]
@@ -77,9 +89,28 @@ def _known_indices(indices: Value, numbers: Any, axis: int, batch_axes: int) -> 
     return np.asarray(indices.constant).reshape(-1)
 
 
+def _written(
+    tracer: Tracer, equation: Any, value: Value, axis: int, update: Value, place: int
+) -> Axis:
+    """The axis of what is written to some places of a whole axis, of which others stay."""
+    met = value.axes[axis], update.axes[place]
+    number, change = value.dead_constant(), update.dead_constant()
+    match equation.primitive.name:
+        case "scatter-add" | "scatter-sub":
+            # Zeros change nothing.
+            change = number if change == 0 else UNKNOWN
+        case "scatter-mul":
+            # Zeros stay, whatever they are multiplied by.
+            joined = tracer.flat(alike(tracer, met, (number, change)))
+            before = tracer.flat(value.axes[axis]).dead_values()
+            return (of_ids(joined.ids(), np.where(before == 0, 0.0, UNKNOWN)),)
+    return alike(tracer, met, (number, change))
+
+
 def scatter(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:
     """Axes that are written whole are tied; others stay."""
-    value, _, update = operands
+    value, indices, update = operands
+    _pin_places(tracer, indices)
     numbers = equation.params["dimension_numbers"]
     gone = (*numbers.inserted_window_dims, *getattr(numbers, "operand_batching_dims", ()))
     windows = list(numbers.update_window_dims)
@@ -88,7 +119,7 @@ def scatter(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]
     for axis, size in enumerate(value.shape):
         place = None if axis in gone else windows.pop(0)
         if place is not None and update.shape[place] == size:
-            axes.append(alike(tracer, [value.axes[axis], update.axes[place]]))
+            axes.append(_written(tracer, equation, value, axis, update, place))
             whole.add(place)
             continue
         tracer.pin(value.axes[axis], "is written to by place")

@@ -7,20 +7,23 @@ from typing import Any
 
 import numpy as np
 
+from jaxmatte.prune.folding import LARGEST_CONSTANT
 from jaxmatte.prune.labels import (
     ALONE,
     UNKNOWN,
     WILD,
     Axis,
     Factor,
+    joined_structure,
     of_ids,
     pinned,
+    plain,
     size_of,
     split,
     wild,
 )
-from jaxmatte.prune.tracer import LARGEST_CONSTANT, Tracer
-from jaxmatte.prune.value import Value, constant
+from jaxmatte.prune.tracer import Tracer
+from jaxmatte.prune.value import Value, constant, filled
 
 
 def _moved(
@@ -46,7 +49,7 @@ def broadcast_in_dim(tracer: Tracer, equation: Any, operands: list[Value]) -> li
     if uniform:
         # Not filled: a constant of any size is known by its one number.
         assert value.constant is not None
-        return [_filled(value.constant.reshape(-1)[0], shape)]
+        return [filled(value.constant.reshape(-1)[0], shape)]
 
     def move(array: np.ndarray) -> np.ndarray:
         expanded = [1] * len(shape)
@@ -55,12 +58,6 @@ def broadcast_in_dim(tracer: Tracer, equation: Any, operands: list[Value]) -> li
         return np.broadcast_to(array.reshape(expanded), shape)
 
     return [_moved(value, shape, axes, move)]
-
-
-def _filled(number: Any, shape: Sequence[int]) -> Value:
-    return Value(
-        tuple(shape), tuple(map(wild, shape)), np.broadcast_to(number, tuple(shape)), weight=True
-    )
 
 
 def iota(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:
@@ -108,7 +105,7 @@ def indexed(tracer: Tracer, axis: Axis, where: Any) -> Axis:
     """Some indices of an axis."""
     factor = tracer.flat(axis)
     if factor.plain:
-        return (Factor(len(range(factor.size)[where]), pinned=factor.pinned),)
+        return (Factor(len(np.arange(factor.size)[where]), pinned=factor.pinned),)
     return (of_ids(factor.ids()[where], factor.dead_values()[where]),)
 
 
@@ -151,11 +148,12 @@ def concatenate(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Va
     """Labels one after the other; the other axes are tied."""
     along = equation.params["dimension"]
     shape = equation.outvars[0].aval.shape
+    numbers = [value.dead_constant() for value in operands]
     axes: list[Axis] = []
     for number in range(len(shape)):
         met = [value.axes[number] for value in operands]
         if number != along:
-            axes.append(alike(tracer, met))
+            axes.append(alike(tracer, met, numbers))
             continue
         parts = [
             _placed(tracer.flat(axis), value) for axis, value in zip(met, operands, strict=True)
@@ -183,8 +181,9 @@ def stack(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:
     """A new axis that stays; the others are tied."""
     along = equation.params.get("axis", 0)
     shape = equation.outvars[0].aval.shape
+    numbers = [value.dead_constant() for value in operands]
     axes = [
-        alike(tracer, [value.axes[number] for value in operands])
+        alike(tracer, [value.axes[number] for value in operands], numbers)
         for number in range(len(shape) - 1)
     ]
     axes.insert(along, pinned(shape[along]))
@@ -204,21 +203,32 @@ def _gathered(
     return Value(tuple(shape), tuple(axes), None, weight, leaf)
 
 
-def alike(tracer: Tracer, met: list[Axis]) -> Axis:
-    """Tie axes that lie over one another; a dead value is known where all agree."""
+def alike(tracer: Tracer, met: Sequence[Axis], numbers: Sequence[float]) -> Axis:
+    """Tie axes that lie over one another; a dead value is known where all agree.
+
+    Args:
+        tracer: of the program.
+        met: the axes, of equal length.
+        numbers: the one number of each value that is a uniform constant, else NaN.
+    """
     if len(met) == 1:
         return met[0]
-    axis = tracer.join(met)
-    if all(factor.plain for factor in axis):
-        return axis
-    flat = [tracer.flat(each) for each in met]
-    dead = flat[0].dead_values()
-    for factor in flat[1:]:
-        dead = np.where(dead == factor.dead_values(), dead, UNKNOWN)
-    if len(axis) == 1:
-        return (of_ids(axis[0].ids(), dead),)
-    (factor,) = (tracer.flat(axis),)
-    return (of_ids(factor.ids(), dead),)
+    structured = joined_structure(met, tracer.classes, tracer.equation)
+    factors = []
+    for parts in zip(*structured, strict=True):
+        if all(part.plain for part in parts):
+            factors.append(plain(parts))
+            continue
+        ids = parts[0].ids()
+        for part in parts[1:]:
+            ids = tracer.classes.join(ids, part.ids(), tracer.equation)
+        first, *others = (
+            np.full(part.size, number) if part.plain else part.dead_values()
+            for part, number in zip(parts, numbers, strict=True)
+        )
+        same = np.all([other == first for other in others], axis=0)
+        factors.append(of_ids(ids, np.where(same, first, UNKNOWN)))
+    return tuple(factors)
 
 
 def unstack(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:
@@ -245,15 +255,30 @@ def tile(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:
     return [_moved(value, shape, axes, lambda array: np.tile(array, times))]
 
 
+def where_equal(axis: Axis, number: float) -> Axis:
+    """Dead values where they are this number, unknown elsewhere."""
+    return tuple(
+        factor
+        if factor.labels is None
+        else of_ids(
+            factor.labels, np.where(factor.dead_values() == number, factor.dead_values(), UNKNOWN)
+        )
+        for factor in axis
+    )
+
+
 def pad(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:
     """What surrounds channels adapts; what surrounds positions is a position."""
     value, filling = operands
     shape = equation.outvars[0].aval.shape
-    around = filling.dead_constant()
+    around, config = filling.dead_constant(), equation.params["padding_config"]
+    grows = [max(low, high, inside) > 0 for low, high, inside in config]
     axes: list[Axis] = []
-    for axis, size, (low, high, inside) in zip(
-        value.axes, shape, equation.params["padding_config"], strict=True
-    ):
+    for number, (axis, size) in enumerate(zip(value.axes, shape, strict=True)):
+        low, high, inside = config[number]
+        if sum(grows) > grows[number]:
+            # What surrounds a silenced channel along other axes is part of it.
+            axis = where_equal(axis, around)
         if low == high == inside == 0:
             axes.append(axis)
             continue
@@ -276,7 +301,7 @@ def reshape(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]
     value, shape = operands[0], tuple(equation.outvars[0].aval.shape)
     if value.constant is not None:
         if value.constant.strides and not any(value.constant.strides):
-            return [_filled(value.constant.flat[0], shape)]
+            return [filled(value.constant.flat[0], shape)]
         return [constant(value.constant.reshape(shape))]
     axes = _reshaped(tracer, value, shape)
     if axes is None:

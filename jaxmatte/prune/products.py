@@ -9,6 +9,7 @@ import numpy as np
 from jaxmatte.prune.labels import (
     POSITION,
     UNKNOWN,
+    WILD,
     Axis,
     Factor,
     joined_structure,
@@ -227,6 +228,10 @@ def reduce_sum(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Val
                     )
                 continue
             loud = factor.dead_values() != 0
+            if (loud & (factor.labels == WILD)).any():
+                tracer.leak(
+                    factor.labels, "is filled up to a number of channels with what is not 0"
+                )
             if loud.any():
                 tracer.leak(factor.labels[loud], _left_behind([factor.dead_values()], ~loud))
             summed.append((factor.labels, int((factor.labels > 0).sum())))

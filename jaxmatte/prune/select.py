@@ -38,6 +38,8 @@ class Budget:
                 f"a budget must give exactly one of macs, parameters, keep and latency; "
                 f"{', '.join(given) or 'none'} given"
             )
+        if isinstance(self.share, bool) or not isinstance(self.share, int | float):
+            raise InputError(f"budget: {self.kind} is {self.share!r}; give a number")
         if not 0 < self.share <= 1:
             raise InputError(
                 f"budget: {self.kind} is {self.share}; give a share above 0 and at most 1"
@@ -266,6 +268,9 @@ def _cost_of(
 def _check(
     graph: ChannelGraph, votes: Float[np.ndarray, " classes"], minimum: int, multiple_of: int
 ) -> None:
+    for name, value in (("minimum", minimum), ("multiple_of", multiple_of)):
+        if not isinstance(value, int | np.integer):
+            raise InputError(f"{name} is {value!r}; give a whole number")
     if minimum < FEWEST:
         raise InputError(f"minimum is {minimum}; a group must keep at least {FEWEST} channels")
     if multiple_of < 1:

@@ -5,11 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxmatte.prune import elementwise
+from jaxmatte.prune import elementwise, folding
 from jaxmatte.prune.graph import Step
 from jaxmatte.prune.labels import (
     ALONE,
-    WILD,
     Axis,
     Classes,
     Factor,
@@ -19,11 +18,8 @@ from jaxmatte.prune.labels import (
     pinned,
     plain,
 )
+from jaxmatte.prune.record import record
 from jaxmatte.prune.value import NOTHING, Here, Leak, Value, Work, constant, describe
-
-# Constants are computed as long as they are not larger; of larger ones only shapes are known.
-LARGEST_CONSTANT = 1_000_000
-
 
 Rule = Callable[["Tracer", Any, list[Value]], list[Value]]
 
@@ -120,15 +116,17 @@ class Tracer:
     def _apply(self, equation: Any, operands: list[Value]) -> list[Value]:
         name = equation.primitive.name
         rule = self.rules.get(name)
-        if rule is not None:
+        folded = None if is_call(name) else folding.fold(equation, operands)
+        if folded is not None:
+            results = folded
+        elif rule is not None:
             results = rule(self, equation, operands)
         elif name in elementwise.FUNCTIONS:
             results = [self.elementwise(equation, operands)]
         else:
             results = self.opaque(equation, operands)
-        if not is_call(name):
-            channels = tuple(_channels(axis) for value in results for axis in value.axes)
-            self.program.append(Step(name, _numbers(equation), self.source(), channels))
+        if not is_call(name) or name in ("scan", "cond"):
+            self.program.append(record(equation, self.source(), operands, results))
         return results
 
     def source(self) -> str:
@@ -177,11 +175,12 @@ class Tracer:
         """Note work in proportion to the product of the lengths of axes."""
         if self._silent:
             return
-        varied = []
+        varied, adapts = [], False
         for axis in lengths:
             for factor in axis:
                 if factor.plain:
                     coefficient *= factor.size
+                    adapts |= not factor.pinned and factor.size > 1
                 else:
                     varied.append(factor.ids())
         kernels = [value.leaf for value in operands if value.weight and value.leaf]
@@ -199,6 +198,7 @@ class Tracer:
                 kernel=kernels[0] if kernels else "",
                 source=self.source(),
                 repeats=self._repeats,
+                adapts=adapts,
             )
         )
 
@@ -206,11 +206,8 @@ class Tracer:
 
     def elementwise(self, equation: Any, operands: list[Value]) -> Value:
         """Tie what meets index by index."""
-        name, params = equation.primitive.name, equation.params
+        name = equation.primitive.name
         shape = equation.outvars[0].aval.shape
-        folded = self._fold(name, params, operands, shape)
-        if folded is not None:
-            return folded
         scalars = [value.dead_constant() for value in operands]
         axes = []
         for number, size in enumerate(shape):
@@ -220,7 +217,7 @@ class Tracer:
                 if grows:
                     self.pin(value.axes[number], ALONE)
                 met.append(value.axes[number] if value.shape and not grows else None)
-            axes.append(self._meet(name, params, met, scalars))
+            axes.append(self._meet(equation, met, scalars))
         passing = name in (*elementwise.PASSING, "mul", "div")
         # A number comes first or last in a product.
         first = operands[-1] if operands[0].constant is not None else operands[0]
@@ -237,8 +234,7 @@ class Tracer:
 
     def _meet(
         self,
-        name: str,
-        params: dict[str, Any],
+        equation: Any,
         met: Sequence[Axis | None],
         scalars: Sequence[float],
     ) -> Axis:
@@ -261,19 +257,14 @@ class Tracer:
                 np.asarray(scalar) if part is None or part.plain else part.dead_values()
                 for part, scalar in zip(parts, scalars, strict=True)
             ]
-            result = elementwise.evaluate(name, params, dead)
+            result = elementwise.evaluate(
+                equation.primitive.name,
+                equation.params,
+                dead,
+                whole=folding.is_whole(equation),
+            )
             factors.append(of_ids(ids, np.broadcast_to(result, ids.shape)))
         return tuple(factors)
-
-    def _fold(
-        self, name: str, params: dict[str, Any], operands: list[Value], shape: tuple[int, ...]
-    ) -> Value | None:
-        """The result itself where all operands are known."""
-        arrays = [value.constant for value in operands]
-        if any(array is None for array in arrays) or np.prod(shape) > LARGEST_CONSTANT:
-            return None
-        numbers = [np.asarray(array, float) for array in arrays]
-        return constant(np.broadcast_to(elementwise.evaluate(name, params, numbers), shape))
 
     def _scale(self, name: str, operands: list[Value]) -> tuple[float, ...]:
         """The number that a map is multiplied by, if it is one."""
@@ -316,19 +307,6 @@ def fixed_results(equation: Any) -> list[Value]:
     """Results of which every axis stays."""
     shapes = [getattr(variable.aval, "shape", ()) for variable in equation.outvars]
     return [Value(tuple(shape), tuple(map(pinned, shape))) for shape in shapes]
-
-
-def _channels(axis: Axis) -> tuple[np.ndarray, ...]:
-    """The labels along an axis, factor by factor; what adapts has no place to be compared."""
-    return tuple(
-        factor.labels[factor.labels != WILD] for factor in axis if factor.labels is not None
-    )
-
-
-def _numbers(equation: Any) -> tuple[float, ...]:
-    """The floating-point literals of an equation."""
-    literals = [np.asarray(each.val) for each in equation.invars if hasattr(each, "val")]
-    return tuple(float(each) for each in literals if np.issubdtype(each.dtype, np.floating))
 
 
 _CALLS = (

@@ -1,7 +1,7 @@
 """What is known of the arrays of a program, and of its equations."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,14 +39,24 @@ class Value:
         if self.constant is None or not self.constant.size:
             return UNKNOWN
         first = self.constant.flat[0]
+        if not any(self.constant.strides):
+            return float(first)
         return float(first) if (self.constant == first).all() else UNKNOWN
 
 
 NOTHING = Value((), ())
 
 
+def filled(number: Any, shape: Sequence[int]) -> Value:
+    """A constant that is one number; it takes no memory, whatever its size."""
+    array = np.broadcast_to(number, tuple(shape))
+    return Value(tuple(shape), tuple(map(wild, shape)), array, weight=True)
+
+
 def constant(array: np.ndarray) -> Value:
     """A value that nothing decides: axes along which it varies stay, along others it adapts."""
+    if array.size and not any(array.strides):
+        return filled(array.flat[0], array.shape)
     axes = []
     for axis, size in enumerate(array.shape):
         varies = size > 1 and bool((array != array.take([0], axis=axis)).any())
@@ -98,6 +108,7 @@ class Work:
     kernel: str
     source: str
     repeats: int
+    adapts: bool
 
 
 def describe(here: Here | None) -> str:

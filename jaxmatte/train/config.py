@@ -96,6 +96,7 @@ class StudentConfig:
     Attributes:
         width: its channels as a multiple of the published teacher's. The publication took 0.5 for
             `dim` and `gcam` and 0.75 for `indexnet`; a student of `dim` also has fewer layers.
+            Not read by the recipe `prune`, whose student is cut out of the teacher's widths.
         baseline: train also a student of the same width, from the same weights and on the same
             batches, without its teacher, and report it beside the others.
     """

@@ -1,6 +1,7 @@
 """Matting networks without some of their channels: traced, folded, sliced, certified."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -36,6 +37,8 @@ class NetworkGraph(ChannelGraph):
     width: int
 
 
+# A comparison traces the same networks for every row and seed.
+@functools.lru_cache(maxsize=8)
 def trace_network(spec: Spec, *, height: int = 224, width: int = 224) -> NetworkGraph:
     """Trace a network as it ships: alpha is its output, spectral norms are folded.
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -100,9 +101,8 @@ def _taylor(
     objective = objective_of(tuple(evidence.methods))
     network, teacher = build(spec), build(bundle.spec)
     margins = teacher_margins(bundle, objective)
-    arrays = TeacherArrays(
-        variables=fold_spectral_norm(bundle.spec, bundle.variables), margins=margins
-    )
+    folded = fold_spectral_norm(bundle.spec, bundle.variables)
+    arrays = TeacherArrays(variables=jax.tree.map(jnp.asarray, folded), margins=margins)
     batches = list(itertools.islice(evidence.batches, config.importance_batches))
     height, width = batches[0]["alpha"].shape[1:]
     adapters = objective.init_adapters(
@@ -110,7 +110,11 @@ def _taylor(
         tap_shapes(spec, height, width),
         tap_shapes(bundle.spec, height, width),
     )
-    frozen = {name: tree for name, tree in variables.items() if name != "params"}
+    frozen = {
+        name: jax.tree.map(jnp.asarray, tree)
+        for name, tree in variables.items()
+        if name != "params"
+    }
 
     def loss(params: Any, batch: Any) -> jax.Array:
         prediction: Any = network.apply(

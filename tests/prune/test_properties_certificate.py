@@ -217,14 +217,23 @@ def test_a_projection_that_vanishes_at_equal_widths_is_refused():
         certify(graph, apply, take(graph, variables, equal), equal, image)
 
 
-def test_a_width_in_the_code_that_does_not_fit_is_refused_without_a_traceback_of_jax():
-    class Reshaping(nn.Module):
-        @nn.compact
-        def __call__(self, x):
-            y = nn.relu(nn.Dense(8, name="make")(x))
-            return nn.Dense(3, name="read")(y.reshape(-1, 8))
+class Reshaping(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        y = nn.relu(nn.Dense(8, name="make")(x))
+        return nn.Dense(3, name="read")(y.reshape(-1, 8))
 
-    model = Reshaping()
+
+class Shifting(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        y = nn.relu(nn.Dense(8, name="make")(x))
+        shift = self.param("shift", nn.initializers.zeros, (8,))
+        return nn.Dense(3, name="read")(nn.relu(y + shift[None]))
+
+
+@pytest.mark.parametrize("model", [Reshaping(), Shifting()], ids=lambda each: type(each).__name__)
+def test_a_width_in_the_code_that_does_not_fit_is_refused_as_such(model):
     variables = jax.eval_shape(model.init, jax.random.key(0), INPUT)
     graph = trace(model.apply, variables, INPUT)
     mask = np.ones(graph.class_count, bool)

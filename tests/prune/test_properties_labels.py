@@ -152,6 +152,17 @@ def test_random_chains_of_moves(seed):
     np.testing.assert_array_equal(seen, moves(made[None])[0])
 
 
+def test_known_places_index_the_labels():
+    places = np.array([8, 2, 2, 11, 0])
+
+    def chosen(x):
+        return x[:, jnp.asarray(places)]
+
+    graph = trace(model(chosen), shapes(WIDTH, len(places)), INPUT)
+    made, seen = graph.labels["params/make"][1], graph.labels["params/read"][0]
+    np.testing.assert_array_equal(seen, made[places])
+
+
 def test_padding_adapts_and_what_is_padded_keeps_its_labels():
     def apply(variables, x):
         params = variables["params"]
@@ -171,6 +182,23 @@ def test_padding_adapts_and_what_is_padded_keeps_its_labels():
     keep = draw_keep(graph, draw_counts(graph, 0), 0)
     cut = apply(take(graph, variables, keep), x)
     assert difference(cut, apply(silence(graph, variables, keep), x)) < TOLERANCE
+
+
+@pytest.mark.parametrize(("filling", "leaves_nothing"), [(0.0, True), (1.0, False)])
+def test_what_a_shortcut_is_filled_up_with_matters(filling, leaves_nothing):
+    def apply(variables, x):
+        p = variables["params"]
+        y, shortcut = x @ p["make"], x @ p["narrow"]
+        around = ((0, 0), (0, y.shape[-1] - shortcut.shape[-1]))
+        return (y + jnp.pad(shortcut, around, constant_values=filling)) @ p["read"]
+
+    struct = shapes(8, 8)
+    struct["params"]["narrow"] = jax.ShapeDtypeStruct((5, 5), jnp.float32)
+    graph = trace(apply, struct, INPUT)
+    made = graph.labels["params/make"][1]
+    np.testing.assert_array_equal(made[:5], graph.labels["params/narrow"][1])
+    assert graph.removable[made[:5]].all()
+    assert list(graph.removable[made[5:]]) == [leaves_nothing] * 3
 
 
 def mystery():

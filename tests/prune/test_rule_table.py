@@ -18,7 +18,7 @@ WITHOUT_RULE = {
     *("bessel_i0e", "bessel_i1e", "igamma", "igamma_grad_a", "igammac", "polygamma", "zeta"),
     *("regularized_incomplete_beta", "rng_bit_generator", "rng_uniform"),
     *("bitcast_convert_type", "clz", "complex", "conj", "imag", "mulhi", "population_count"),
-    *("eq_to", "le_to", "lt_to", "shift_right_logical"),
+    "shift_right_logical",
 }
 
 

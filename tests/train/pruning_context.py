@@ -16,6 +16,7 @@ from jaxmatte.train.config import (
     TrainConfig,
 )
 from jaxmatte.train.sharding import make_layout
+from jaxmatte.train.starts import ModelWeights
 from jaxmatte.train.state import TrainState
 
 SPEC = DimSpec.teacher(0.125)
@@ -66,7 +67,7 @@ def make_context(workdir, spec=SPEC, **prune):
 
 
 def replace_training(monkeypatch):
-    """Collect tasks; a trained network has its start's weights where it has one, else drawn ones.
+    """Collect tasks; a trained network has the weights it goes on from, else drawn ones.
 
     Scales of drawn ones differ, so that they vote.
     """
@@ -74,7 +75,7 @@ def replace_training(monkeypatch):
 
     def train(task, open_batches, *, key, config, layout, folder, validate):
         variables = draw_variables(task.network.spec, seed=len(seen))
-        if task.start is not None:
+        if isinstance(task.start, ModelWeights):
             variables = dict(task.start(variables))
         seen.append(task)
         params = {"network": variables.pop("params"), "adapters": {}}

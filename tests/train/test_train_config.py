@@ -20,7 +20,13 @@ from jaxmatte.distill.released import spkd
 from jaxmatte.losses import RegionSum, charbonnier, regression_l1
 from jaxmatte.matting import InputError
 from jaxmatte.models import spec_class
-from jaxmatte.train.config import CompareConfig, Experiment, ModelConfig, TeacherConfig
+from jaxmatte.train.config import (
+    CompareConfig,
+    Experiment,
+    ModelConfig,
+    PruneConfig,
+    TeacherConfig,
+)
 
 FOLDER = pathlib.Path(__file__).parents[2] / "configs"
 CONFIGS = sorted(set(FOLDER.glob("*.py")) - set(FOLDER.glob("compare_*.py")))
@@ -91,13 +97,40 @@ def test_every_config_file_gives_sound_settings(path):
     paper.validate()
     network, kind = path.stem.split("_")
     assert paper.model.network == network
-    assert paper.recipe == ("teacher" if kind == "teacher" else "distil")
+    assert paper.recipe == {"teacher": "teacher", "spkd": "distil", "dcp": "prune"}[kind]
     assert paper.teacher_spec() == spec_class(network).teacher()
     if kind == "spkd":
         assert paper.student_spec() == spec_class(network).student()
     # Crops and losses of the publications.
     assert paper.data.crop_px == (512 if network == "gcam" else 320)
     assert paper.teacher.loss == network
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"macs": 0.0}, "none of prune.macs, .* given; give one budget above 0"),
+        ({"keep": 0.5}, r"prune.macs 0.5 and prune.keep 0.5.*--config.prune.macs=0 "),
+        ({"macs": 1.5}, "prune.macs is 1.5; give a share of the teacher's above 0"),
+        ({"importance": "l3"}, "prune.importance is 'l3'; give one of batch_norm_scale, l1"),
+        ({"weights": "old"}, "prune.weights is 'old'; give one of inherit, fresh"),
+        ({"minimum": 1}, "prune.minimum is 1; it must be at least 2"),
+        ({"sparsity_encoder": -1.0}, "prune.sparsity_encoder is -1.0; it must be at least 0"),
+        ({"initial_scale": 0.0}, "prune.initial_scale is 0.0; give above 0"),
+        ({"size_px": 100}, "prune.size_px is 100; give a multiple of 32"),
+        ({"rounds": 2, "sparsify_steps": 0}, "prune.rounds is 2, but prune.sparsify_steps is 0"),
+    ],
+)
+def test_prunings_that_cannot_be_made(changes, message):
+    Experiment(recipe="prune").validate()
+    experiment = Experiment(recipe="prune", prune=PruneConfig(**changes))
+    with pytest.raises(InputError, match=message):
+        experiment.validate()
+    # What is not pruned does not read them, and old records of runs do not hold them.
+    experiment.recipe = "distil"
+    experiment.validate()
+    assert "prune" not in experiment.to_json()
+    assert Experiment(recipe="prune").to_json()["prune"]["macs"] == 0.5
 
 
 def test_a_recipe_that_does_not_exist_is_named():

@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from drawn_weights import draw_variables
@@ -68,8 +69,8 @@ def test_a_cut_network_computes_what_the_silenced_one_does(graphs):
     variables, keep = draw_variables(spec, 1), random_keep(graph, 1)
     small, cut = cut_network(spec, variables, graph, keep)
     random = np.random.default_rng(2)
-    image = random.random((1, 64, 96, 3), np.float32)
-    trimap = random.choice(np.array([0, 128, 255], np.uint8), (1, 64, 96))
+    image = jnp.asarray(random.random((1, 64, 96, 3), np.float32))
+    trimap = jnp.asarray(random.choice(np.array([0, 128, 255], np.uint8), (1, 64, 96)))
     silenced = silence(graph, variables, keep)
     actual = jax.jit(alpha_of(small, 64, 96))(cut, image, trimap)
     expected = jax.jit(lambda v: build(spec).apply(v, image, trimap).alpha)(silenced)
@@ -104,5 +105,7 @@ def test_plans_and_graphs_of_others_are_refused(graphs):
     with pytest.raises(InputError, match="the plan was made for another model"):
         cut_network(spec, variables, graph, random_keep(graphs["gcam"], 0))
     other = DimSpec.teacher(0.125)
-    with pytest.raises(InputError, match=r"conv1/kernel .*\(3, 3, 4, 8\), not .*traced of another"):
+    with pytest.raises(
+        InputError, match=r"^\S+ has the shape \(8,\), not \(4,\): .*traced of another"
+    ):
         cut_network(other, draw_variables(other, 0), graph, random_keep(graph, 0))

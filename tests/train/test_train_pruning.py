@@ -101,22 +101,19 @@ def test_the_channels_with_the_smallest_scales_go(tasks, tmp_path):
     graph = trace_network(SPEC, height=64, width=64)
     scales = trees.flatten(load_model(tmp_path / "sparsify/model.safetensors").variables)
     plan = json.loads((cut.parent / "plan.json").read_text())["kept"]
-    lowest_kept, highest_gone = [], []
+    kept, gone = [], []
     for group in graph.free:
-        largest = np.zeros(len(group.classes))
-        votes = [(path, axis) for path, axis in group.producers if path.endswith("/scale")]
-        for path, axis in votes:
-            order = np.argsort(graph.labels[path][axis])
-            at = order[np.searchsorted(graph.labels[path][axis], group.classes, sorter=order)]
-            largest = np.maximum(largest, np.abs(scales[path])[at])
-        stays = np.isin(np.arange(len(largest)), plan[group.name])
-        if not votes:
-            assert stays.all()
-        elif not stays.all():
-            highest_gone.append(largest[~stays].max())
-            if stays.sum() > 2:
-                lowest_kept.append(largest[stays].min())
-    assert len(highest_gone) > 5 and max(highest_gone) <= min(lowest_kept)
+        votes = np.zeros(len(group.classes))
+        for path, axis in group.producers:
+            if path.endswith("/scale"):
+                order = np.argsort(graph.labels[path][axis])
+                at = np.searchsorted(graph.labels[path][axis], group.classes, sorter=order)
+                votes = np.maximum(votes, np.abs(scales[path])[order[at]])
+        stays = np.isin(np.arange(len(votes)), plan[group.name])
+        assert not stays.all() and votes[~stays].max() <= votes[stays].min()
+        kept, gone = [*kept, *votes[stays]], [*gone, *votes[~stays]]
+    # Between layers too, but for the few channels that there was still room for.
+    assert np.mean(np.array(kept) < max(gone)) < 0.05
 
 
 def test_weights_drawn_anew_have_the_spectral_norms_of_the_teacher(tasks, tmp_path):

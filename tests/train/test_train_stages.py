@@ -14,7 +14,7 @@ from drawn_weights import SMALL, draw_variables
 from jaxmatte.distill.objective import Distillation, GroundTruth
 from jaxmatte.matting import InputError
 from jaxmatte.models.bundle import load_model
-from jaxmatte.train import stages
+from jaxmatte.train import stages, starts
 from jaxmatte.train.config import (
     Experiment,
     ModelConfig,
@@ -179,7 +179,7 @@ def test_a_teacher_starts_from_encoder_weights_and_moves_them_slowly(
         calls.append((path, spec))
         return {**variables, "loaded": True}, "all used"
 
-    monkeypatch.setattr(stages, "load_encoder", load_encoder)
+    monkeypatch.setattr(starts, "load_encoder", load_encoder)
     changed = dataclasses.replace(
         context.experiment,
         model=ModelConfig(encoder_weights=str(weights)),
