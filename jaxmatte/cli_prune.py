@@ -208,6 +208,8 @@ def _check_paths(
                 f"--{option} {path} is also {taken[path.resolve()]}; give it its own name"
             )
         taken[path.resolve()] = f"the --{option}"
+        if path.is_dir():
+            raise InputError(f"--{option} {path} is a folder; give the name of a file")
         check_writable(path.parent)
 
 

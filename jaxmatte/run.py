@@ -16,6 +16,7 @@ from jaxmatte.data.examples import Example
 from jaxmatte.data.files import write_atomically
 from jaxmatte.data.pipeline import evaluation_examples, training_batches
 from jaxmatte.data.sources import Source, open_source
+from jaxmatte.evaluate.latency import LATENCY_PX, describe_device, measure_latency
 from jaxmatte.evaluate.predict import Matte, load
 from jaxmatte.evaluate.report import Curve, ModelRow, write_report
 from jaxmatte.evaluate.results import Result
@@ -177,7 +178,7 @@ def conclude(
         report,
         title=experiment.name,
         summary=_summary(experiment, title, sets[title]),
-        rows=_rows(files, mattes, scores[title]),
+        rows=_rows(files, mattes, scores[title], timed=experiment.recipe == "prune"),
         panels=held_out.panels(
             {name: mattes[name] for name in models}, sets[title], experiment.evaluate.panels
         ),
@@ -221,11 +222,16 @@ def _rows(
     models: Mapping[str, pathlib.Path],
     mattes: Mapping[str, Matte],
     scores: Mapping[str, Result],
+    *,
+    timed: bool,
 ) -> list[ModelRow]:
+    """The table of the report; where channels were cut, with the time of a prediction."""
     rows = []
     for name, result in scores.items():
         matte = mattes.get(name)
-        size = {} if matte is None else held_out.size(matte, models[name])
+        size: dict[str, Any] = {} if matte is None else held_out.size(matte, models[name])
+        if matte is not None and timed:
+            size["milliseconds"] = measure_latency(matte).milliseconds
         rows.append(ModelRow(name=name, **dataclasses.asdict(result.mean), **size))
     return rows
 
@@ -274,6 +280,10 @@ def _facts(
     for name, result in next(iter(scores.values())).items():
         if result.model:
             facts[f"{name} SHA-256"] = result.model
+    if experiment.recipe == "prune":
+        facts["a prediction"] = (
+            f"median of several at {LATENCY_PX} x {LATENCY_PX}, {describe_device()}"
+        )
     facts["settings"] = json.dumps(experiment.to_json(), indent=2)
     return facts
 

@@ -82,6 +82,6 @@ def file_size(number_bytes: int | None) -> str:
     return DASH if number_bytes is None else f"{number_bytes / 2**20:.1f} MiB"
 
 
-def share(number: int | None, whole: int | None) -> str:
+def share(number: float | int | None, whole: float | int | None) -> str:
     """A number as a percentage of another; empty where either is missing or they are equal."""
     return "" if number is None or not whole or number == whole else f"{number / whole:.1%}"

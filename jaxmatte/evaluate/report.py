@@ -32,6 +32,7 @@ class ModelRow:
         grad: mean gradient error, in thousands.
         conn: mean connectivity error, in thousands.
         file_bytes: size of the model file.
+        milliseconds: of a prediction, where it was measured.
     """
 
     name: str
@@ -42,6 +43,7 @@ class ModelRow:
     grad: float | None = None
     conn: float | None = None
     file_bytes: int | None = None
+    milliseconds: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -115,6 +117,7 @@ def write_report(
         title=title,
         summary=summary,
         table=[_cells(row, rows[0]) for row in rows],
+        timed=any(row.milliseconds is not None for row in rows),
         panels=ordered_panels(panels),
         charts=[plot.layout(curve) for curve in curves],
         facts=facts,
@@ -169,6 +172,8 @@ def _cells(row: ModelRow, first: ModelRow) -> dict[str, object]:
         "parameters_share": page.share(row.parameters, first.parameters),
         "macs": page.operations(row.macs),
         "macs_share": page.share(row.macs, first.macs),
+        "milliseconds": "" if row.milliseconds is None else f"{row.milliseconds:,.1f}",
+        "milliseconds_share": page.share(row.milliseconds, first.milliseconds),
         "file": page.file_size(row.file_bytes),
         "file_share": page.share(row.file_bytes, first.file_bytes),
         "scores": page.scores(row),

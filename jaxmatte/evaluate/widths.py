@@ -171,7 +171,4 @@ def _operations(row: SizeRow, first: SizeRow) -> tuple[str, str]:
 def _milliseconds(row: SizeRow, first: SizeRow) -> tuple[str, str]:
     if row.milliseconds is None:
         return page.DASH, ""
-    share = ""
-    if first.milliseconds and row.milliseconds != first.milliseconds:
-        share = f"{row.milliseconds / first.milliseconds:.1%}"
-    return f"{row.milliseconds:,.1f}", share
+    return f"{row.milliseconds:,.1f}", page.share(row.milliseconds, first.milliseconds)

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -232,26 +232,30 @@ class ChannelGraph:
         return Keep(mask, self.digest)
 
     def check(self, keep: Keep) -> None:
-        """Raise `InputError` where a plan was made for another graph."""
-        if keep.graph != self.digest:
-            raise InputError(
-                f"the plan was made for another model (graph {keep.graph[:12]}, this is "
-                f"{self.digest[:12]}); trace this one and select again"
-            )
-        if keep.mask.shape != (self.class_count,) or not keep.mask[~self.removable].all():
+        """Raise `InputError` where a plan is another graph's, or removes what must stay."""
+        self._check_origin(keep)
+        if not keep.mask[~self.removable].all():
             raise InputError("the plan removes channels that must stay; make it by graph.keep")
 
-    def parameters(self, keep: Keep | None = None, collection: str = "params") -> int:
-        """Parameters with the kept channels; all of them without a plan."""
+    @functools.cached_property
+    def trained(self) -> tuple[str, ...]:
+        """Paths of the parameters, as opposed to statistics."""
+        return trained(self.labels)
+
+    def parameters(self, keep: Keep | None = None) -> int:
+        """Parameters with the kept channels; all of them without a plan.
+
+        A plan of this graph is taken as it is, whether or not its channels can go.
+        """
         kept = self._mask(keep)
-        return sum(
-            math.prod(int(kept[ids].sum()) for ids in axes)
-            for path, axes in self.labels.items()
-            if path.split("/")[0] == collection
-        )
+        axes = (self.labels[path] for path in self.trained)
+        return sum(math.prod(int(kept[ids].sum()) for ids in each) for each in axes)
 
     def macs(self, keep: Keep | None = None) -> int:
-        """Multiply-accumulates with the kept channels; all of them without a plan."""
+        """Multiply-accumulates with the kept channels; all of them without a plan.
+
+        A plan of this graph is taken as it is, whether or not its channels can go.
+        """
         kept = self._mask(keep)
         return sum(operation.cost(kept) for operation in self.operations)
 
@@ -299,8 +303,21 @@ class ChannelGraph:
     def _mask(self, keep: Keep | None) -> Bool[np.ndarray, " classes"]:
         if keep is None:
             return np.ones(self.class_count, bool)
-        self.check(keep)
+        self._check_origin(keep)
         return keep.mask
+
+    def _check_origin(self, keep: Keep) -> None:
+        if keep.graph != self.digest or keep.mask.shape != (self.class_count,):
+            raise InputError(
+                f"the plan was made for another model (graph {keep.graph[:12]}, this is "
+                f"{self.digest[:12]}); trace this one and select again"
+            )
+
+
+def trained(paths: Iterable[str]) -> tuple[str, ...]:
+    """Those in the collection `params`; all of them where there is no such collection."""
+    paths = tuple(paths)
+    return tuple(path for path in paths if path.split("/")[0] == "params") or paths
 
 
 def class_names(graph: ChannelGraph) -> dict[int, str]:

@@ -6,7 +6,17 @@ from typing import Any
 import numpy as np
 from jax.extend.core import jaxprs_in_params
 
-from jaxmatte.prune.graph import NO_CLASS, ChannelGraph, Group, LeafAxis, Operation, Row, Step, Tie
+from jaxmatte.prune.graph import (
+    NO_CLASS,
+    ChannelGraph,
+    Group,
+    LeafAxis,
+    Operation,
+    Row,
+    Step,
+    Tie,
+    trained,
+)
 from jaxmatte.prune.labels import ALONE, POSITION, TOGETHER, Classes, Event
 from jaxmatte.prune.tracer import Tracer
 from jaxmatte.prune.value import describe
@@ -72,9 +82,7 @@ def assemble(
     ids = _number_classes(roots, places, order)
     read = np.isfinite(order)
     reasons = _reasons(tracer, ids, places, read)
-    own = [path.split("/")[0] == "params" for path in shapes]
-    trained = {path for path, mine in zip(shapes, own, strict=True) if mine or not any(own)}
-    groups = _groups(ids, places, order, consumed, trained, reasons)
+    groups = _groups(ids, places, order, consumed, set(trained(shapes)), reasons)
     return ChannelGraph(
         labels={
             path: tuple(
@@ -168,7 +176,7 @@ def _groups(
     places: Places,
     order: np.ndarray,
     consumed: np.ndarray,
-    trained: set[str],
+    parameters: set[str],
     reasons: Mapping[int, str],
 ) -> tuple[Group, ...]:
     """Classes that lie in the same axes and must stay for the same reason."""
@@ -188,7 +196,7 @@ def _groups(
         makes = [
             number
             for number in numbers
-            if places.axes[number][0] in trained and uses[number] == {False}
+            if places.axes[number][0] in parameters and uses[number] == {False}
         ]
         if not reason and any(len(use) > 1 for use in uses.values()):
             reason = "an axis of one parameter both makes and reads it"

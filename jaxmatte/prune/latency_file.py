@@ -23,11 +23,13 @@ The format, for one who times the operations on a phone:
 time at every combination, the first letter outermost (a mere number where there is no letter).
 The predicted time is `scale` times the sum over all operations, plus `rest` for every million
 elements they read; `latency.calibrate` finds both from the measured time of the whole model. Take
-a table written by `jaxmatte`, which names the operations of the model, and put in other times.
+a table written by `jaxmatte`, which names the operations of the model, and put in other times;
+`rest` too, or 0, for it is that of the machine that wrote the table.
 """
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +44,13 @@ FORMAT = "jaxmatte-latencies-1"
 _SHOWN = 60
 
 
-def write_latencies(path: Path, table: LatencyTable) -> None:
+def write_latencies(path: str | os.PathLike[str], table: LatencyTable) -> None:
     """Write a table as JSON, whole or not at all.
 
     Raises:
         InputError: the file cannot be written.
     """
+    path = Path(path)
     record = {
         "format": FORMAT,
         "device": table.device,
@@ -68,7 +71,7 @@ def write_latencies(path: Path, table: LatencyTable) -> None:
     write_atomically(path, (json.dumps(record, indent=1) + "\n").encode())
 
 
-def read_latencies(path: Path) -> LatencyTable:
+def read_latencies(path: str | os.PathLike[str]) -> LatencyTable:
     """Read what `write_latencies` wrote, or what was written in its format.
 
     Args:
@@ -77,6 +80,7 @@ def read_latencies(path: Path) -> LatencyTable:
     Raises:
         InputError: there is no such file, or a field of it is missing or is not what it should be.
     """
+    path = Path(path)
     try:
         record = json.loads(path.read_bytes())
     except OSError as error:

@@ -15,7 +15,7 @@ from jax import dtypes
 from jaxmatte import trees
 from jaxmatte.matting import InputError
 from jaxmatte.prune import calls, lookup, movement, products
-from jaxmatte.prune.graph import ChannelGraph
+from jaxmatte.prune.graph import ChannelGraph, trained
 from jaxmatte.prune.grouping import assemble
 from jaxmatte.prune.labels import PIN, UNKNOWN, Classes, Factor, of_ids, pinned
 from jaxmatte.prune.tracer import Tracer
@@ -117,12 +117,6 @@ def retrace(
     return tracer
 
 
-def is_parameter(path: str, paths: Sequence[str]) -> bool:
-    """Whether a leaf is trained, as opposed to a statistic."""
-    own = path.split("/")[0] == "params"
-    return own or not any(other.split("/")[0] == "params" for other in paths)
-
-
 def _leaves(variables: Any) -> tuple[dict[str, Any], Any]:
     """Shapes of the leaves by path, in the order in which JAX flattens the tree, and the tree."""
     found, structure = trees.named_leaves(variables)
@@ -156,10 +150,9 @@ def _values(
     consumed: np.ndarray | None,
 ) -> list[Value]:
     """Every index with its own label; silenced parameters are 0 where they make channels."""
-    values = []
+    values, parameters = [], set(trained(paths))
     for path in paths:
-        leaf = leaves[path]
-        silenced = is_parameter(path, paths)
+        leaf, silenced = leaves[path], path in parameters
         axes = []
         for start, size in zip(starts[path], leaf.shape, strict=True):
             if size == 1:

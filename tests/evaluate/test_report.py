@@ -199,3 +199,19 @@ def test_a_panel_of_mixed_sizes_is_refused():
             target=whole.target,
             predictions={},
         )
+
+
+def test_times_of_a_prediction_are_shown_where_they_were_measured(tmp_path):
+    rows = [
+        ModelRow(name="teacher", milliseconds=80.0),
+        ModelRow(name="student", milliseconds=50.0),
+        ModelRow(name="trimap alone"),
+    ]
+    for given, shown in ((rows, True), ([ModelRow(name="teacher")], False)):
+        path = tmp_path / "report.html"
+        write_report(
+            path, title="t", summary="s", rows=given, panels=[], curves=[], facts={"seed": "0"}
+        )
+        text = path.read_text()
+        assert ("ms a prediction" in text) == shown
+        assert ("62.5%" in text) == shown
