@@ -32,7 +32,8 @@ def trace_here(network: str, side: int, repeats: int, width: float = 1.0) -> dic
     seconds, busy = [], []
     for _ in range(1 + repeats):
         start, start_busy = time.perf_counter(), time.process_time()
-        graph = trace_network(spec, height=side, width=side)
+        # Not the one that is kept of an equal spec.
+        graph = trace_network.__wrapped__(spec, height=side, width=side)
         seconds.append(time.perf_counter() - start)
         busy.append(time.process_time() - start_busy)
     return {

@@ -11,6 +11,8 @@ Of the budgets give one: `--config.prune.macs=0.25`, or `--config.prune.macs=0
 --config.prune.parameters=0.5`.
 """
 
+from typing import Any
+
 from jaxmatte.data.config import DataConfig
 from jaxmatte.distill import released
 from jaxmatte.matting import InputError
@@ -21,7 +23,7 @@ METHODS = {
     "nst": released.dbcp_nst,
     "ofd": released.dbcp_ofd_as_released,
 }
-OPTIMIZER = {"beta1": 0.9, "clip_norm": 0.0, "clip_value": 5.0}
+OPTIMIZER: dict[str, Any] = {"beta1": 0.9, "clip_norm": 0.0, "clip_value": 5.0}
 SIZES = ("nst", "ofd", "paper", "paper_nst", "paper_ofd")
 
 

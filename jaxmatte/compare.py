@@ -83,6 +83,7 @@ def compare(context: Context, teacher: pathlib.Path, source: Source) -> None:
             _LOG.info("%s, seed %d: %d of %d", name, seed, index, len(settings.seeds) * len(names))
             try:
                 _train_row(at_seed, teacher, name)
+                _forget_programs(experiment, name)
             except DivergedError as error:
                 _LOG.error("%s", error)
                 diverged.append(str(error))
@@ -95,6 +96,12 @@ def compare(context: Context, teacher: pathlib.Path, source: Source) -> None:
             f"the table is without {len(diverged)} that did not come to their end: "
             + "; ".join(diverged)
         )
+
+
+def _forget_programs(experiment: Experiment, name: str) -> None:
+    """Let go of programs that no other student has the widths for; kept, they fill the memory."""
+    if name in experiment.compare.prune:
+        jax.clear_caches()
 
 
 def check_processes(experiment: Experiment) -> None:
@@ -236,7 +243,10 @@ def _show(context: Context, teacher: pathlib.Path, source: Source, sets: Sets) -
     models = _complete(context)
     if not models:
         return
-    scores = {place: _score_once(path, sets) for place, path in models.items()}
+    scores = {}
+    for place, path in models.items():
+        scores[place] = _score_once(path, sets)
+        _forget_programs(experiment, place[0])
     of_teacher = {
         title: score(load(teacher), examples, name="teacher") for title, examples in sets.items()
     }

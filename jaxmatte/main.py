@@ -107,6 +107,12 @@ def parse_flags(arguments: Sequence[str]) -> list[str]:
             f"{of_methods[0]}: a comparison has its methods in compare.methods, which the file of "
             "settings gives; the recipe is 'compare'"
         )
+    of_pruning = [part for part in arguments if part.startswith("--config.prune.")]
+    if of_pruning and _CONFIG.value.recipe == "compare":
+        raise InputError(
+            f"{of_pruning[0]}: a comparison has a pruning for each row in compare.prune, which the "
+            "file of settings gives; the recipe is 'compare'"
+        )
     for override in of_methods:
         _CONFIG.value.distill = override_method(_CONFIG.value.distill, override)
     return list(rest)

@@ -177,7 +177,7 @@ def conclude(
     write_report(
         report,
         title=experiment.name,
-        summary=_summary(experiment, title, sets[title]),
+        summary=_summary(experiment, title, sets[title]) + _cut(experiment, models),
         rows=_rows(files, mattes, scores[title], timed=experiment.recipe == "prune"),
         panels=held_out.panels(
             {name: mattes[name] for name in models}, sets[title], experiment.evaluate.panels
@@ -257,14 +257,23 @@ def _summary(experiment: Experiment, title: str, examples: Sequence[Example]) ->
     steps = experiment.train.steps
     if student == "teacher":
         steps = experiment.teacher.steps or steps
-    cut = ""
-    if experiment.recipe == "prune":
-        cut = f" It was cut out of a network of its teacher's widths: {experiment.prune.describe()}"
-        cut += "."
     return (
         f"Scores on {title}, {len(examples)} images, in the unknown region. The {student} was "
         f"trained for {steps} steps with seed {experiment.seed}; scores are those of the last step "
-        f"unless a row says otherwise.{cut}"
+        "unless a row says otherwise."
+    )
+
+
+def _cut(experiment: Experiment, models: Mapping[str, pathlib.Path]) -> str:
+    """How a student was cut out of a larger network, what was asked and what was reached."""
+    if experiment.recipe != "prune":
+        return ""
+    facts = read_pruning(models["student"])
+    asked, reached = (facts[name] / facts["full"] for name in ("target", "reached"))
+    return (
+        f" It was cut out of a network of its teacher's widths: {experiment.prune.describe()}. "
+        f"{asked:.2%} was asked and {reached:.2%} reached, counted on {facts['size_px']} x "
+        f"{facts['size_px']} pixels."
     )
 
 

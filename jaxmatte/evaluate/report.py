@@ -172,7 +172,7 @@ def _cells(row: ModelRow, first: ModelRow) -> dict[str, object]:
         "parameters_share": page.share(row.parameters, first.parameters),
         "macs": page.operations(row.macs),
         "macs_share": page.share(row.macs, first.macs),
-        "milliseconds": "" if row.milliseconds is None else f"{row.milliseconds:,.1f}",
+        "milliseconds": page.DASH if row.milliseconds is None else f"{row.milliseconds:,.1f}",
         "milliseconds_share": page.share(row.milliseconds, first.milliseconds),
         "file": page.file_size(row.file_bytes),
         "file_share": page.share(row.file_bytes, first.file_bytes),

@@ -148,7 +148,9 @@ class PruneConfig:
         """One line for a table of several."""
         unit, share = self.budget
         order = "a threshold each for encoder and decoder" if self.separate else "one threshold"
-        parts = [f"{share:.0%} of {_UNITS[unit]} by {self.importance}, {order}"]
+        parts = [f"{share:.0%} of {_UNITS[unit]} by {self.importance}"]
+        if self.importance != "uniform":
+            parts[0] += f", {order}"
         if self.sparsify_steps:
             how = "" if self.sparsify_distill else " without teacher"
             parts.append(f"{self.sparsify_steps} steps of sparsification{how}")

@@ -2,7 +2,8 @@
 
 A network of the teacher's widths is trained with a penalty on the scales of its normalisations,
 channels are cut down to a budget, and what is left is distilled like any student. Folders are
-`sparsify` and `cut`, numbered where there are several rounds.
+`sparsify` and `cut`; where there are several rounds these are `cut-1`, `sparsify-2`, `cut-2` and
+so on.
 """
 
 import dataclasses
