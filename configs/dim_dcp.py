@@ -7,8 +7,7 @@ by SPKD; by `configs/dim_dcp.py:nst` and `configs/dim_dcp.py:ofd` both trainings
 `configs/dim_dcp.py:paper` is as published, for Composition-1k on accelerators
 (`--config.data.root=DIR --config.model.encoder_weights=vgg16.pth`), but with batches of 16, where
 the released code has 1; `configs/dim_dcp.py:paper_nst` and `configs/dim_dcp.py:paper_ofd` likewise.
-Of the budgets give one: `--config.prune.macs=0.25`, or `--config.prune.macs=0
---config.prune.parameters=0.5`.
+Give one budget: `--config.prune.macs=0.25`, or `--config.prune.macs=0 --config.prune.keep=0.5`.
 """
 
 from typing import Any
