@@ -251,25 +251,13 @@ def _cut(model: Path, bundle: Any, settings: Any, seed: int) -> _Cut:
 
 def _times(spec: Any, variables: Mapping[str, Any], graph: Any, settings: Any) -> Any:
     """The table of times by which `--latency` chooses; see `--table`."""
-    import numpy as np
-
-    from jaxmatte.models import build
-    from jaxmatte.prune.latency import measure_latencies
     from jaxmatte.prune.latency_file import read_latencies, write_latencies
+    from jaxmatte.train.timing import measured_table
 
     table = Path(settings.latency_table) if settings.latency_table else None
     if table is not None and table.exists():
         return read_latencies(table)
-    size = graph.height
-    # As it was traced: the attention of GCAM in one block.
-    network: Any = build(spec, block=size * size)
-    image = np.random.default_rng(0).random((1, size, size, 3), np.float32)
-    times = measure_latencies(
-        graph,
-        apply=lambda variables, *inputs: network.apply(variables, *inputs).alpha,
-        variables=variables,
-        inputs=(image, np.full((1, size, size), 128, np.uint8)),
-    )
+    times = measured_table(graph, spec, variables)
     if table is not None:
         write_latencies(table, times)
     return times

@@ -24,8 +24,12 @@ def named_leaves(tree: Any) -> tuple[dict[str, Any], Any]:
     whatever their keys contain.
     """
     found, structure = jax.tree_util.tree_flatten_with_path(tree)
-    leaves = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in found}
-    return leaves, structure
+    return {name_of(path): leaf for path, leaf in found}, structure
+
+
+def name_of(path: tuple[Any, ...]) -> str:
+    """The slash-joined name of a path of JAX's."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def map_with_name(function: Callable[[str, Any], Any], tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -260,7 +260,7 @@ def test_the_time_is_cut_by_a_table_that_is_kept(tmp_path, monkeypatch):
     assert float(reached) <= times.milliseconds(graph) * 0.75
     assert f"--config.prune.latency_table={table}" in done.stdout
     # What is kept is not measured again.
-    monkeypatch.setattr("jaxmatte.prune.latency.measure_latencies", None)
+    monkeypatch.setattr("jaxmatte.train.timing.measure_latencies", None)
     again = tmp_path / "again.safetensors"
     assert prune(model_file, again, *options).exit_code == 0
     assert again.read_bytes() == output.read_bytes()

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from jaxmatte.prune.labels import Axis, Factor, pinned
-from jaxmatte.prune.movement import alike
 from jaxmatte.prune.tracer import Tracer
 from jaxmatte.prune.value import Value
 
@@ -92,9 +91,9 @@ def cond(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:
 def merge(tracer: Tracer, one: Value, other: Value) -> Value:
     """What may be either of two values; a dead value is known where both agree."""
     numbers = one.dead_constant(), other.dead_constant()
-    axes = tuple(alike(tracer, pair, numbers) for pair in zip(one.axes, other.axes, strict=True))
+    axes = tuple(tracer.alike(pair, numbers) for pair in zip(one.axes, other.axes, strict=True))
     weight = one.weight and other.weight
-    return Value(one.shape, axes, None, weight, one.leaf if weight else "")
+    return Value(one.shape, axes, None, weight)
 
 
 def _same(one: Value, other: Value) -> bool:

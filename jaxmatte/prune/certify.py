@@ -152,9 +152,7 @@ def _same_channels(step: Step, new: Step, kept: np.ndarray, names: Mapping[int, 
     """Raise where a result has other channels than those that are left, or another order."""
     for rows, others in zip(step.channels, new.channels, strict=False):
         expected = _classes(row if isinstance(row, int) else row[kept[row]] for row in rows)
-        found = _classes(
-            row if isinstance(row, int) else np.maximum(row, NO_CLASS) for row in others
-        )
+        found = _classes(others)
         if len(expected) == len(found) and all(map(np.array_equal, expected, found)):
             continue
         given, wanted = (np.concatenate([np.zeros(0, int), *each]) for each in (found, expected))

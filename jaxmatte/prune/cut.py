@@ -86,7 +86,7 @@ def take_state(
     owners |= {path: path for path in graph.shapes}
 
     def cut(path: tuple[Any, ...], leaf: Any) -> Any:
-        parts = jax.tree_util.keystr(path, simple=True, separator="/").split("/")
+        parts = trees.name_of(path).split("/")
         for first in range(len(parts)):
             owner = owners.get("/".join(parts[first:]))
             if owner is None:

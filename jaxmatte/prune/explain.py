@@ -55,8 +55,8 @@ def _about(graph: ChannelGraph, group: Group, path: str, axis: int) -> list[str]
     makers = set(group.producers)
     for other, number in others:
         role = "makes" if (other, number) in makers else "reads"
-        if other.split("/")[0] not in ("params",) and role == "reads":
-            role = "keeps statistics of" if len(graph.shapes[other]) == 1 else "reads"
+        if other not in graph.trained and len(graph.shapes[other]) == 1:
+            role = "keeps statistics of"
         lines.append(f"      {other} axis {number} ({role} them)")
     ties = _ties_of(graph, group)
     if ties:

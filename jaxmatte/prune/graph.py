@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,7 +57,6 @@ class Operation:
         lengths: for each axis whose length counts, the classes of its indices.
         operands: for each operand, the classes of the indices of each axis.
         call: computes it for operands of any widths; None for a function whose cost was given.
-        kernel: path of the leaf that is an operand; empty where none is.
         source: the line of the model that it comes from.
         repeats: how often it is done.
         adapts: whether the coefficient holds lengths that the code makes what it needs.
@@ -68,7 +67,6 @@ class Operation:
     lengths: tuple[Int[np.ndarray, " _n"], ...]
     operands: tuple[tuple[Int[np.ndarray, " _n"], ...], ...] = ()
     call: Callable[..., Any] | None = None
-    kernel: str = ""
     source: str = ""
     repeats: int = 1
     adapts: bool = False
@@ -149,7 +147,6 @@ class ChannelGraph:
             fixed.
         program: every equation, which a cut model must have too.
         costs: as given to `trace`.
-        choose: likewise.
     """
 
     labels: Mapping[str, tuple[Int[np.ndarray, " _n"], ...]]
@@ -160,7 +157,6 @@ class ChannelGraph:
     unknown: Mapping[str, int]
     program: tuple[Step, ...]
     costs: Mapping[str, Any]
-    choose: Any = None
 
     @functools.cached_property
     def class_count(self) -> int:
@@ -195,11 +191,11 @@ class ChannelGraph:
         """The plan that removes nothing."""
         return self.keep(np.ones(self.class_count, bool))
 
-    def keep(self, mask: Bool[np.ndarray, " classes"]) -> Keep:
+    def keep(self, mask: Any) -> Keep:
         """A plan of the classes to keep.
 
         Args:
-            mask: False for the classes to remove.
+            mask: booleans by class, False for those to remove.
 
         Raises:
             InputError: the mask is of another graph, removes channels that must stay, or leaves a
@@ -266,15 +262,6 @@ class ChannelGraph:
             group.name: (int(keep.mask[group.classes].sum()), len(group.classes))
             for group in self.free
         }
-
-    def members(self, group: Group) -> Iterator[tuple[str, int, Int[np.ndarray, " n"]]]:
-        """For every axis of a group, where its channels lie: path, axis and positions.
-
-        An axis that holds a class several times (an input behind a flattening) has its positions
-        in the order of the axis; `labels[path][axis][positions]` says which class each is.
-        """
-        for path, axis in group.axes:
-            yield path, axis, np.flatnonzero(np.isin(self.labels[path][axis], group.classes))
 
     def take(self, variables: Any, keep: Keep) -> Any:
         """See `jaxmatte.prune.cut.take`."""

@@ -57,7 +57,6 @@ def assemble(
     consumed: np.ndarray,
     *,
     costs: Any,
-    choose: Any,
 ) -> ChannelGraph:
     """The channel graph of a finished trace.
 
@@ -68,7 +67,6 @@ def assemble(
         starts: label of index 0 of every axis of every leaf.
         consumed: by label, whether it is an input of a product.
         costs: as given to `trace`.
-        choose: as given to `trace`.
     """
     classes, places = tracer.classes, Places(shapes, starts)
     labels = np.arange(len(consumed))
@@ -97,7 +95,6 @@ def assemble(
         unknown=dict(tracer.unknown),
         program=tuple(_step(step, ids) for step in tracer.program),
         costs=costs,
-        choose=choose,
     )
 
 
@@ -278,7 +275,6 @@ def _operation(work: Any, ids: np.ndarray) -> Operation:
         lengths=tuple(by_class(labels) for labels in work.lengths),
         operands=tuple(tuple(by_class(axis) for axis in operand) for operand in work.operands),
         call=work.call,
-        kernel=work.kernel,
         source=work.source,
         repeats=work.repeats,
         adapts=work.adapts,

@@ -58,7 +58,7 @@ def batch_norm_scale(
     Raises:
         InputError: no removable channel has a scale, or the variables are not the graph's.
     """
-    leaves, ballots = trees.flatten(variables), []
+    leaves, ballots = trees.named_leaves(variables)[0], []
     for path, axis in _producers(graph, where):
         if _last(path) == "scale":
             rows = _rows(graph, leaves, path, axis)
@@ -98,7 +98,7 @@ def group_norm(
         InputError: the variables are not the graph's.
     """
     axes = _kernels(graph, where) if members == "producers" else _all_kernels(graph, where)
-    leaves, ballots = trees.flatten(variables), []
+    leaves, ballots = trees.named_leaves(variables)[0], []
     for path, axis in axes:
         rows = np.abs(_rows(graph, leaves, path, axis))
         classes, sums = _sum_by_class(graph, path, axis, np.sum(rows**order, axis=1))
@@ -127,7 +127,7 @@ def geometric_median(
     Raises:
         InputError: the variables are not the graph's.
     """
-    leaves, ballots = trees.flatten(variables), []
+    leaves, ballots = trees.named_leaves(variables)[0], []
     for path, axis in _kernels(graph, where):
         filters = _rows(graph, leaves, path, axis)
         ballots.append(_sum_by_class(graph, path, axis, _distances(filters).sum(axis=1)))
@@ -160,8 +160,8 @@ def taylor(
     Raises:
         InputError: the variables or the gradients are not the graph's.
     """
-    leaves = trees.flatten(variables)
-    slopes = trees.flatten({"params": gradients} if _has_collections(graph) else gradients)
+    leaves, _ = trees.named_leaves(variables)
+    slopes, _ = trees.named_leaves({"params": gradients} if _has_collections(graph) else gradients)
     products: dict[str, Float[np.ndarray, " classes"]] = {}
     voters: dict[str, list[Int[np.ndarray, " _n"]]] = {}
     for path, axis in _producers(graph, where):
@@ -321,13 +321,12 @@ def _all_kernels(graph: ChannelGraph, where: Callable[[str], bool] | None) -> It
 
 def _is_kernel(graph: ChannelGraph, path: str) -> bool:
     # A stack of layers holds its scales and biases in two axes.
-    matrix = len(graph.shapes[path]) > 1 and _last(path) not in _VECTORS
-    return matrix and (path.startswith("params/") or not _has_collections(graph))
+    return len(graph.shapes[path]) > 1 and _last(path) not in _VECTORS and path in graph.trained
 
 
 def _has_collections(graph: ChannelGraph) -> bool:
     """Whether the parameters lie in a collection of their own; a tree without it is all theirs."""
-    return any(path.startswith("params/") for path in graph.labels)
+    return graph.trained[0].startswith("params/")
 
 
 def _last(path: str) -> str:

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxmatte.prune.labels import UNKNOWN, Axis, of_ids, pinned
-from jaxmatte.prune.movement import alike, indexed, where_equal
+from jaxmatte.prune.labels import UNKNOWN, Axis, pinned
+from jaxmatte.prune.movement import indexed, where_equal
 from jaxmatte.prune.tracer import Tracer
 from jaxmatte.prune.value import Value
 
@@ -24,7 +24,7 @@ def dynamic_slice(tracer: Tracer, equation: Any, operands: list[Value]) -> list[
         else:
             tracer.pin(axis, "is read from a place that is not known beforehand")
             axes.append(pinned(size))
-    return [Value(tuple(sizes), tuple(axes), None, value.weight, value.leaf)]
+    return [Value(tuple(sizes), tuple(axes), None, value.weight)]
 
 
 def dynamic_update_slice(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:
@@ -35,7 +35,7 @@ def dynamic_update_slice(tracer: Tracer, equation: Any, operands: list[Value]) -
         met = [value.axes[number], update.axes[number]]
         if update.shape[number] == size:
             numbers = value.dead_constant(), update.dead_constant()
-            axes.append(alike(tracer, met, numbers))
+            axes.append(tracer.alike(met, numbers))
             continue
         for axis in met:
             tracer.pin(axis, "is written to a place within the axis")
@@ -79,7 +79,7 @@ def gather(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:
                 axes[place] = where_equal(value.axes[axis], float(fill))
         else:
             tracer.pin(value.axes[axis], "is looked up by its place")
-    return [Value(shape, tuple(axes), None, value.weight and indices.weight, value.leaf)]
+    return [Value(shape, tuple(axes), None, value.weight and indices.weight)]
 
 
 def _known_indices(indices: Value, numbers: Any, axis: int, batch_axes: int) -> np.ndarray | None:
@@ -101,10 +101,10 @@ def _written(
             change = number if change == 0 else UNKNOWN
         case "scatter-mul":
             # Zeros stay, whatever they are multiplied by.
-            joined = tracer.flat(alike(tracer, met, (number, change)))
-            before = tracer.flat(value.axes[axis]).dead_values()
-            return (of_ids(joined.ids(), np.where(before == 0, 0.0, UNKNOWN)),)
-    return alike(tracer, met, (number, change))
+            return tracer.meet(
+                met, (number, change), lambda dead: np.where(dead[0] == 0, 0.0, UNKNOWN)
+            )
+    return tracer.alike(met, (number, change))
 
 
 def scatter(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:

@@ -14,10 +14,8 @@ from jaxmatte.prune.labels import (
     WILD,
     Axis,
     Factor,
-    joined_structure,
     of_ids,
     pinned,
-    plain,
     size_of,
     split,
     wild,
@@ -153,7 +151,7 @@ def concatenate(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Va
     for number in range(len(shape)):
         met = [value.axes[number] for value in operands]
         if number != along:
-            axes.append(alike(tracer, met, numbers))
+            axes.append(tracer.alike(met, numbers))
             continue
         parts = [
             _placed(tracer.flat(axis), value) for axis, value in zip(met, operands, strict=True)
@@ -183,7 +181,7 @@ def stack(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:
     shape = equation.outvars[0].aval.shape
     numbers = [value.dead_constant() for value in operands]
     axes = [
-        alike(tracer, [value.axes[number] for value in operands], numbers)
+        tracer.alike([value.axes[number] for value in operands], numbers)
         for number in range(len(shape) - 1)
     ]
     axes.insert(along, pinned(shape[along]))
@@ -199,36 +197,7 @@ def _gathered(
     if known and math.prod(shape) <= LARGEST_CONSTANT:
         return constant(np.asarray(move(arrays)))
     weight = all(value.weight for value in operands)
-    leaf = next((value.leaf for value in operands if value.leaf), "") if weight else ""
-    return Value(tuple(shape), tuple(axes), None, weight, leaf)
-
-
-def alike(tracer: Tracer, met: Sequence[Axis], numbers: Sequence[float]) -> Axis:
-    """Tie axes that lie over one another; a dead value is known where all agree.
-
-    Args:
-        tracer: of the program.
-        met: the axes, of equal length.
-        numbers: the one number of each value that is a uniform constant, else NaN.
-    """
-    if len(met) == 1:
-        return met[0]
-    structured = joined_structure(met, tracer.classes, tracer.equation)
-    factors = []
-    for parts in zip(*structured, strict=True):
-        if all(part.plain for part in parts):
-            factors.append(plain(parts))
-            continue
-        ids = parts[0].ids()
-        for part in parts[1:]:
-            ids = tracer.classes.join(ids, part.ids(), tracer.equation)
-        first, *others = (
-            np.full(part.size, number) if part.plain else part.dead_values()
-            for part, number in zip(parts, numbers, strict=True)
-        )
-        same = np.all([other == first for other in others], axis=0)
-        factors.append(of_ids(ids, np.where(same, first, UNKNOWN)))
-    return tuple(factors)
+    return Value(tuple(shape), tuple(axes), None, weight)
 
 
 def unstack(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:
@@ -293,7 +262,7 @@ def pad(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:
         ids, dead = np.full(size, WILD), np.full(size, around)
         ids[low : size - high], dead[low : size - high] = factor.ids(), factor.dead_values()
         axes.append((of_ids(ids, dead),))
-    return [Value(tuple(shape), tuple(axes), None, value.weight, value.leaf)]
+    return [Value(tuple(shape), tuple(axes), None, value.weight)]
 
 
 def reshape(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:

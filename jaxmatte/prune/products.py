@@ -93,7 +93,6 @@ def dot_general(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Va
         contracted.append(_labelled(left.axes[a], right.axes[b]))
     tracer.count(1, [*axes, *contracted], operands, _call(equation))
     weight = left.weight and right.weight
-    leaf = (left.leaf or right.leaf) if weight else ""
     compared: tuple[np.ndarray, ...] = ()
     if not (left.weight or right.weight):
         # Two maps, as queries are with keys. The root of how many channels they have may come as a
@@ -102,7 +101,7 @@ def dot_general(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Va
         compared = tuple(factor.labels for factor in factors if factor.labels is not None)
         tracer.find_roots(compared, (*left.scales, *right.scales))
     shape = equation.outvars[0].aval.shape
-    return [Value(shape, tuple(axes), None, weight, leaf, compared=compared)]
+    return [Value(shape, tuple(axes), None, weight, compared=compared)]
 
 
 def _labelled(one: Axis, other: Axis) -> Axis:
@@ -112,16 +111,11 @@ def _labelled(one: Axis, other: Axis) -> Axis:
 
 def _product_axis(tracer: Tracer, one: Axis, other: Axis) -> Axis:
     """Tie axes whose values are multiplied index by index: zero if either is."""
-    axis = tracer.join([one, other])
-    structured = joined_structure([one, other], tracer.classes, tracer.equation)
-    factors = []
-    for factor, left, right in zip(axis, *structured, strict=True):
-        if factor.labels is None:
-            factors.append(factor)
-            continue
-        zero = (left.dead_values() == 0) | (right.dead_values() == 0)
-        factors.append(of_ids(factor.labels, np.where(zero, 0.0, UNKNOWN)))
-    return tuple(factors)
+
+    def zero_if_any(dead: list[np.ndarray]) -> np.ndarray:
+        return np.where((dead[0] == 0) | (dead[1] == 0), 0.0, UNKNOWN)
+
+    return tracer.meet([one, other], (UNKNOWN, UNKNOWN), zero_if_any)
 
 
 def convolution(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:
@@ -164,7 +158,7 @@ def convolution(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Va
         1, [*axes, inner_axis, *(kernel.axes[n] for n in window)], operands, _call(equation)
     )
     weight = image.weight and kernel.weight
-    return [Value(shape, tuple(axes), None, weight, kernel.leaf if weight else "")]
+    return [Value(shape, tuple(axes), None, weight)]
 
 
 def _grouped(
@@ -239,7 +233,7 @@ def reduce_sum(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Val
         _zero_stays(axis) for number, axis in enumerate(value.axes) if number not in reduced
     )
     shape = equation.outvars[0].aval.shape
-    return [Value(shape, axes, None, value.weight, value.leaf, tuple(summed))]
+    return [Value(shape, axes, None, value.weight, tuple(summed))]
 
 
 def reduce_by_order(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:
@@ -255,7 +249,7 @@ def reduce_by_order(tracer: Tracer, equation: Any, operands: list[Value]) -> lis
                     tracer.leak(factor.labels, f"takes part in {name}, where 0 counts too")
         axes = [axis for number, axis in enumerate(value.axes) if number not in reduced]
         axes = [axis if keeps else _zero_stays(axis) for axis in axes]
-        results.append(Value(variable.aval.shape, tuple(axes), None, value.weight, value.leaf))
+        results.append(Value(variable.aval.shape, tuple(axes), None, value.weight))
     return results
 
 
@@ -270,7 +264,7 @@ def window(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Value]:
     for number, size in enumerate(shape):
         met = [value.axes[number] for value in operands]
         if sizes[number] == 1 and strides[number] == 1:
-            axis = met[0] if len(met) == 1 else tracer.join(met)
+            axis = tracer.alike(met, [value.dead_constant() for value in operands])
             axes.append(axis if keeps else _zero_stays(axis))
             continue
         for axis in met:
@@ -293,7 +287,8 @@ def along_axis(tracer: Tracer, equation: Any, operands: list[Value]) -> list[Val
                 tracer.pin(axis, f"has a place in the order of {name}")
             joined.append(pinned(operands[0].shape[number]))
         else:
-            joined.append(met[0] if len(met) == 1 else tracer.join(met))
+            numbers = [value.dead_constant() for value in operands]
+            joined.append(tracer.alike(met, numbers))
     kept = [axis for number, axis in enumerate(joined) if not (removed and number in axes)]
     # A channel of zeros has its order and its sums among themselves.
     keep = _unknown if name == "cumlogsumexp" else _zero_stays

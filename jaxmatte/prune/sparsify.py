@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from jaxmatte import trees
+
 # Scales below this count as gone.
 SMALL = 1e-2
 
@@ -51,7 +53,7 @@ def add_scale_sparsity(strengths: Mapping[str, float]) -> optax.GradientTransfor
             raise ValueError("the penalty depends on the parameters; give them to `update`")
 
         def add(path: Any, gradient: Array, leaf: Array) -> Array:
-            strength = strengths.get(_name(path))
+            strength = strengths.get(trees.name_of(path))
             return gradient if strength is None else gradient + strength * jnp.sign(leaf)
 
         return jax.tree_util.tree_map_with_path(add, updates, params), state
@@ -68,7 +70,7 @@ def freeze(paths: Collection[str]) -> optax.GradientTransformation:
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         def hold(path: Any, gradient: Array) -> Array:
-            return jnp.zeros_like(gradient) if _name(path) in frozen else gradient
+            return jnp.zeros_like(gradient) if trees.name_of(path) in frozen else gradient
 
         return jax.tree_util.tree_map_with_path(hold, updates), state
 
@@ -79,9 +81,5 @@ def share_of_small(params: Any, paths: Collection[str]) -> Float[Array, ""]:
     """Share of the scales in the leaves with these paths whose magnitude is below `SMALL`."""
     wanted = frozenset(paths)
     leaves = jax.tree_util.tree_leaves_with_path(params)
-    scales = [jnp.ravel(leaf) for path, leaf in leaves if _name(path) in wanted]
+    scales = [jnp.ravel(leaf) for path, leaf in leaves if trees.name_of(path) in wanted]
     return jnp.mean(jnp.abs(jnp.concatenate(scales)) < SMALL)
-
-
-def _name(path: Any) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")

@@ -84,7 +84,6 @@ def trace(
         starts,
         consumed,
         costs=costs or {},
-        choose=choose,
     )
 
 
@@ -105,7 +104,6 @@ def retrace(
             tuple(leaves[path].shape),
             tuple((of_ids(ids, np.zeros(len(ids))),) for ids in labels[path]),
             weight=True,
-            leaf=path,
         )
         for path in paths
     ]
@@ -163,7 +161,7 @@ def _values(
             if consumed is not None:
                 zero[consumed[labels]] = UNKNOWN
             axes.append((Factor(size, labels, zero),))
-        values.append(Value(tuple(leaf.shape), tuple(axes), weight=True, leaf=path))
+        values.append(Value(tuple(leaf.shape), tuple(axes), weight=True))
     return values
 
 

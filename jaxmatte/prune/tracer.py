@@ -1,5 +1,6 @@
 """Values of a program with the labels of their axes, and the walk over its equations."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from jaxmatte.prune import elementwise, folding
 from jaxmatte.prune.graph import Step
 from jaxmatte.prune.labels import (
     ALONE,
+    UNKNOWN,
     Axis,
     Classes,
     Factor,
@@ -135,19 +137,47 @@ class Tracer:
 
     # --- axes
 
-    def join(self, axes: Sequence[Axis]) -> Axis:
-        """Tie axes of equal length index by index; dead values are left out."""
-        structured = joined_structure(axes, self.classes, self.equation)
+    def meet(
+        self,
+        met: Sequence[Axis | None],
+        numbers: Sequence[float],
+        combine: Callable[[list[np.ndarray]], np.ndarray],
+    ) -> Axis:
+        """Tie axes of equal length index by index, and combine their dead values.
+
+        Args:
+            met: the axis of each value; None where a value has it not and is broadcast.
+            numbers: the one number of each value that is a uniform constant, else NaN: its dead
+                value along an axis without labels.
+            combine: the dead values of the result from those of the values, in their order.
+        """
+        rows = iter(
+            joined_structure(
+                [axis for axis in met if axis is not None], self.classes, self.equation
+            )
+        )
+        aligned = [None if axis is None else next(rows) for axis in met]
         factors = []
-        for parts in zip(*structured, strict=True):
-            if all(part.plain for part in parts):
-                factors.append(plain(parts))
+        for parts in itertools.zip_longest(*(axis or () for axis in aligned)):
+            given = [part for part in parts if part is not None]
+            if all(part.plain for part in given):
+                factors.append(plain(given))
                 continue
-            ids = parts[0].ids()
-            for part in parts[1:]:
+            ids = given[0].ids()
+            for part in given[1:]:
                 ids = self.classes.join(ids, part.ids(), self.equation)
-            factors.append(Factor(len(ids), ids, None))
+            dead = combine(
+                [
+                    np.full(len(ids), number) if part is None or part.plain else part.dead_values()
+                    for part, number in zip(parts, numbers, strict=True)
+                ]
+            )
+            factors.append(of_ids(ids, np.broadcast_to(dead, ids.shape)))
         return tuple(factors)
+
+    def alike(self, met: Sequence[Axis], numbers: Sequence[float]) -> Axis:
+        """Tie axes that lie over one another; a dead value is known where all agree."""
+        return met[0] if len(met) == 1 else self.meet(met, numbers, _agreed)
 
     def pin(self, axis: Axis, why: str) -> None:
         """Let the channels of an axis stay."""
@@ -183,7 +213,6 @@ class Tracer:
                     adapts |= not factor.pinned and factor.size > 1
                 else:
                     varied.append(factor.ids())
-        kernels = [value.leaf for value in operands if value.weight and value.leaf]
         assert self.equation is not None
         name, params = self.equation.primitive, self.equation.equation.params
         self.work.append(
@@ -195,7 +224,6 @@ class Tracer:
                     tuple(self.flat(axis).ids() for axis in value.axes) for value in operands
                 ),
                 call=call,
-                kernel=kernels[0] if kernels else "",
                 source=self.source(),
                 repeats=self._repeats,
                 adapts=adapts,
@@ -208,7 +236,12 @@ class Tracer:
         """Tie what meets index by index."""
         name = equation.primitive.name
         shape = equation.outvars[0].aval.shape
-        scalars = [value.dead_constant() for value in operands]
+        numbers = [value.dead_constant() for value in operands]
+        whole = folding.is_whole(equation)
+
+        def combine(dead: list[np.ndarray]) -> np.ndarray:
+            return elementwise.evaluate(name, equation.params, dead, whole=whole)
+
         axes = []
         for number, size in enumerate(shape):
             met: list[Axis | None] = []
@@ -217,7 +250,7 @@ class Tracer:
                 if grows:
                     self.pin(value.axes[number], ALONE)
                 met.append(value.axes[number] if value.shape and not grows else None)
-            axes.append(self._meet(equation, met, scalars))
+            axes.append(self.meet(met, numbers, combine))
         passing = name in (*elementwise.PASSING, "mul", "div")
         # A number comes first or last in a product.
         first = operands[-1] if operands[0].constant is not None else operands[0]
@@ -227,44 +260,8 @@ class Tracer:
             scales = (*scales, *self._scale(name, operands))
             self._find_mean(kept.summed, scales)
             self.find_roots(kept.compared, scales)
-        leaves = [value.leaf for value in operands if value.leaf]
         weight = all(value.weight for value in operands)
-        leaf = leaves[0] if weight and leaves else ""
-        return Value(shape, tuple(axes), None, weight, leaf, kept.summed, scales, kept.compared)
-
-    def _meet(
-        self,
-        equation: Any,
-        met: Sequence[Axis | None],
-        scalars: Sequence[float],
-    ) -> Axis:
-        """Join the axes of operands that have them, and evaluate their dead values."""
-        present = [axis for axis in met if axis is not None]
-        structured = joined_structure(present, self.classes, self.equation)
-        rows = iter(structured)
-        aligned = [None if axis is None else next(rows) for axis in met]
-        factors = []
-        for number in range(len(structured[0])):
-            parts = [None if axis is None else axis[number] for axis in aligned]
-            given = [part for part in parts if part is not None]
-            if all(part.plain for part in given):
-                factors.append(plain(given))
-                continue
-            ids = given[0].ids()
-            for part in given[1:]:
-                ids = self.classes.join(ids, part.ids(), self.equation)
-            dead = [
-                np.asarray(scalar) if part is None or part.plain else part.dead_values()
-                for part, scalar in zip(parts, scalars, strict=True)
-            ]
-            result = elementwise.evaluate(
-                equation.primitive.name,
-                equation.params,
-                dead,
-                whole=folding.is_whole(equation),
-            )
-            factors.append(of_ids(ids, np.broadcast_to(result, ids.shape)))
-        return tuple(factors)
+        return Value(shape, tuple(axes), None, weight, kept.summed, scales, kept.compared)
 
     def _scale(self, name: str, operands: list[Value]) -> tuple[float, ...]:
         """The number that a map is multiplied by, if it is one."""
@@ -301,6 +298,11 @@ class Tracer:
             for axis in value.axes:
                 self.pin(axis, f"is read by {name}, for which there is no rule")
         return fixed_results(equation)
+
+
+def _agreed(dead: list[np.ndarray]) -> np.ndarray:
+    first, *others = dead
+    return np.where(np.all([other == first for other in others], axis=0), first, UNKNOWN)
 
 
 def fixed_results(equation: Any) -> list[Value]:

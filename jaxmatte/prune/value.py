@@ -19,7 +19,6 @@ class Value:
         axes: labels, axis by axis.
         constant: the array itself, where no input or parameter decides it.
         weight: it depends on parameters alone.
-        leaf: path of the parameter that it was made of, if it is a weight.
         summed: labels over which it is a sum, and how many they are.
         scales: numbers that it has been multiplied by.
         compared: labels over which it is a sum of products of two maps.
@@ -29,7 +28,6 @@ class Value:
     axes: tuple[Axis, ...]
     constant: np.ndarray | None = None
     weight: bool = False
-    leaf: str = ""
     summed: tuple[tuple[np.ndarray, int], ...] = ()
     scales: tuple[float, ...] = ()
     compared: tuple[np.ndarray, ...] = ()
@@ -105,7 +103,6 @@ class Work:
     lengths: tuple[np.ndarray, ...]
     operands: tuple[tuple[np.ndarray, ...], ...]
     call: Callable[..., Any] | None
-    kernel: str
     source: str
     repeats: int
     adapts: bool

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import optax
 
+from jaxmatte import trees
 from jaxmatte.prune.sparsify import Sparsity
 from jaxmatte.train.config import TrainConfig
 
@@ -57,6 +58,6 @@ def _backbone(params: Any) -> Any:
     """True for the parameters that move at the encoder's rate."""
 
     def matches(path: Any, _: Any) -> bool:
-        return bool(_BACKBONE.match(jax.tree_util.keystr(path, simple=True, separator="/")))
+        return bool(_BACKBONE.match(trees.name_of(path)))
 
     return jax.tree_util.tree_map_with_path(matches, params)

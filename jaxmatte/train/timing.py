@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxmatte.matting import Trimap
 from jaxmatte.models import Spec
 from jaxmatte.prune.latency import LatencyTable, measure_latencies
 from jaxmatte.prune.latency_file import read_latencies, write_latencies
@@ -57,12 +58,23 @@ def latency_table(
     if path.exists():
         return read_latencies(path)
     _LOG.info("timing the operations of the network on this machine")
+    table = measured_table(graph, spec, variables)
+    write_latencies(path, table)
+    return table
+
+
+def measured_table(graph: NetworkGraph, spec: Spec, variables: Mapping[str, Any]) -> LatencyTable:
+    """Times of a network and its operations on this machine, at the size that it was traced for.
+
+    Args:
+        graph: of the network.
+        spec: of the network.
+        variables: of the network, with spectral norms folded.
+    """
     shape = (1, graph.height, graph.width)
-    table = measure_latencies(
+    return measure_latencies(
         graph,
         apply=alpha_of(spec, graph.height, graph.width),
         variables=variables,
-        inputs=(np.zeros((*shape, 3), np.float32), np.full(shape, 128, np.uint8)),
+        inputs=(np.zeros((*shape, 3), np.float32), np.full(shape, Trimap.UNKNOWN, np.uint8)),
     )
-    write_latencies(path, table)
-    return table

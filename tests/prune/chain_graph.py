@@ -171,7 +171,6 @@ def _operations(labels, one, two, three, flat, out):
             lengths=lengths,
             operands=((_none(1), _none(SIZE), _none(SIZE), inputs), labels[path]),
             call=_convolve,
-            kernel=path,
             source=f"chain_graph.py, {path}",
         )
 
@@ -186,6 +185,5 @@ def _operations(labels, one, two, three, flat, out):
             lengths=(flat, out),
             operands=((_none(1), flat), (flat, out)),
             call=functools.partial(jnp.matmul),
-            kernel=LAST,
         ),
     )
