@@ -47,7 +47,7 @@ from distillation_programs import (
 )
 from spatial_similarity import n_by_n_similarity
 
-from jaxmatte import runtime
+from jaxmatte import cpu
 from jaxmatte.distill import NeuronSelectivity, SpatialSimilarity, spatial_similarity
 
 # Of the time of the student's step, for one method.
@@ -241,7 +241,7 @@ def main() -> int:
     parser.add_argument("--output", type=pathlib.Path, help="also write the table to this file")
     options = vars(parser.parse_args())
     as_json, path = options.pop("json"), options.pop("output")
-    runtime.keep_memory()  # as a training does
+    cpu.tune()  # as a training does
     result = measure(Case(**{**options, "only": tuple(options["only"])}))
     if path is not None:
         path.write_text(table(result) + "\n")

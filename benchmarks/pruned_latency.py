@@ -2,12 +2,13 @@
 
 Each network is cut to a share of its multiply-accumulates on an image of the size that is timed,
 once by each importance. Then a forward pass of the whole network and of each cut one is timed in
-this process, in turns, after all ran untimed. Weights are drawn: time does not depend on them, and
-widths hardly, for `uniform` takes the same share of every layer and norms of drawn weights differ
-little within one. Exits with status 1 when the share of time removed is less than 0.8 of the share
-of multiply-accumulates removed.
+this process, in turns, after all ran untimed. The process is set up as every command of jaxmatte
+is. Weights of a published network are drawn: `uniform` takes the same share of every layer, and
+norms of drawn weights differ little within one. For `batch_norm_scale`, which is what the commands
+prune by, give the file of a trained network. Exits with status 1 when the share of time removed is
+less than 0.8 of the share of multiply-accumulates removed.
 
-    python benchmarks/pruned_latency.py [--networks dim-teacher ...] [--macs 0.5] [--json FILE]
+    python benchmarks/pruned_latency.py [--networks dim-teacher FILE ...] [--macs 0.5] [--json FILE]
 """
 
 import argparse
@@ -21,17 +22,22 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import numpy as np
-from jaxtyping import Float
 from networks import NETWORKS, initial_variables, our_forward, published_spec, time_in_turns
 
+from jaxmatte import cpu
+from jaxmatte.models import Spec
+from jaxmatte.models.bundle import load_model
 from jaxmatte.models.fold import fold_spectral_norm
-from jaxmatte.prune import Budget, ChannelGraph, importance, select
+from jaxmatte.prune import Budget, importance, select
 from jaxmatte.train.cut import cut_network, trace_network
 
 # Of the removed share of multiply-accumulates, the share that must be gone from the time.
 REQUIRED = 0.8
-IMPORTANCES = ("uniform", "l2")
+IMPORTANCES = {
+    "uniform": lambda graph, variables: importance.uniform(graph),
+    "l2": lambda graph, variables: importance.group_norm(graph, variables, order=2),
+    "batch_norm_scale": importance.batch_norm_scale,
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,8 +45,8 @@ class Case:
     """What is measured.
 
     Attributes:
-        networks: e.g. `dim-teacher`.
-        width: channels as a multiple of those of each network; 1 is the published network.
+        networks: e.g. `dim-teacher`, or the path of a model.safetensors.
+        width: channels as a multiple of those of a published network.
         importances: by which channels are removed.
         macs: share of the multiply-accumulates that stays.
         multiple_of: what widths are multiples of.
@@ -57,27 +63,27 @@ class Case:
     repeats: int
 
 
-def votes(
-    graph: ChannelGraph, variables: Mapping[str, Any], name: str
-) -> Float[np.ndarray, " classes"]:
-    """Importance of every class of channels by one of `IMPORTANCES`."""
-    if name == "uniform":
-        return importance.uniform(graph)
-    return importance.group_norm(graph, variables, order=2)
+def network_of(name: str, width: float) -> tuple[Spec, Mapping[str, Any]]:
+    """A published network with drawn weights, or a trained one from its file."""
+    if name not in NETWORKS:
+        model = load_model(name)
+        return model.spec, model.variables
+    spec = published_spec(name, width)
+    return spec, initial_variables(spec)
 
 
 def measure_network(name: str, case: Case) -> list[dict[str, Any]]:
     """A row for each importance."""
-    spec = published_spec(name, case.width)
+    spec, variables = network_of(name, case.width)
     # As it ships: without spectral norms, which would be divided by in every pass.
-    variables = fold_spectral_norm(spec, initial_variables(spec))
+    variables = fold_spectral_norm(spec, variables)
     graph = trace_network(spec, height=case.side, width=case.side)
     runs = {"whole": our_forward(spec, variables, case.side)}
     chosen = {}
     for way in case.importances:
         chosen[way] = select(
             graph,
-            votes(graph, variables, way),
+            IMPORTANCES[way](graph, variables),
             Budget(macs=case.macs),
             minimum=case.multiple_of,
             multiple_of=case.multiple_of,
@@ -111,7 +117,7 @@ def row(
     macs_removed = 1 - kept_macs / macs
     time_removed = 1 - cut["seconds"] / whole["seconds"]
     return {
-        "network": network,
+        "network": network if network in NETWORKS else pathlib.Path(network).parent.name,
         "importance": way,
         "macs": macs,
         "kept_macs": kept_macs,
@@ -143,7 +149,7 @@ def table(result: Mapping[str, Any]) -> str:
         f"{result['side']} x {result['side']}, widths multiples of {result['multiple_of']}, "
         f"seconds: median of {result['repeats']} (fastest to slowest) in turns; "
         f"{result['machine']}, {result['device']}, jax {result['jax']}",
-        f"{'network':18}{'importance':12}{'G MACs':>16}{'removed':>9}{'whole':>22}{'cut':>22}"
+        f"{'network':18}{'importance':17}{'G MACs':>16}{'removed':>9}{'whole':>22}{'cut':>22}"
         f"{'removed':>9}{'ratio':>7}{'of fastest':>12}",
     ]
     lines += map(table_row, result["rows"])
@@ -156,7 +162,7 @@ def table_row(row: Mapping[str, Any]) -> str:
     """One line of the table; printed as progress, too, since a network takes minutes."""
     macs = f"{row['macs'] / 1e9:.2f} to {row['kept_macs'] / 1e9:.2f}"
     return (
-        f"{row['network']:18}{row['importance']:12}{macs:>16}{row['macs_removed']:9.1%}"
+        f"{row['network']:18}{row['importance']:17}{macs:>16}{row['macs_removed']:9.1%}"
         f"{_spread(row['whole']):>22}{_spread(row['cut']):>22}{row['time_removed']:9.1%}"
         f"{row['ratio']:7.2f}{row['ratio_of_fastest']:12.2f}"
     )
@@ -170,16 +176,21 @@ def main() -> int:
     """Parse, measure, print; 1 when the time did not follow the multiply-accumulates."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # pyright: ignore
     parser.add_argument(
-        "--networks", nargs="+", choices=NETWORKS, default=("dim-teacher", "gcam-teacher")
+        "--networks",
+        nargs="+",
+        default=("dim-teacher", "gcam-teacher"),
+        metavar="NETWORK",
+        help=f"one of {', '.join(NETWORKS)}, or the path of a model.safetensors",
     )
     parser.add_argument("--width", type=float, default=1.0, help="multiplies all channels")
-    parser.add_argument("--importances", nargs="+", choices=IMPORTANCES, default=IMPORTANCES)
+    parser.add_argument("--importances", nargs="+", choices=IMPORTANCES, default=("uniform", "l2"))
     parser.add_argument("--macs", type=float, default=0.5, help="share that stays")
     parser.add_argument("--multiple-of", type=int, default=8)
     parser.add_argument("--side", type=int, default=512, help="a multiple of 32")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--json", type=pathlib.Path, help="also write the result to this file")
     options = vars(parser.parse_args())
+    cpu.tune()  # as every command does
     path = options.pop("json")
     tuples = {name: tuple(options[name]) for name in ("networks", "importances")}
     result = measure(Case(**{**options, **tuples}))

@@ -19,6 +19,7 @@ from jaxmatte import (
     cli_prune,
     cli_report,
     cli_torch,
+    cpu,
 )
 from jaxmatte.cli_networks import NETWORKS, open_model, published
 
@@ -57,7 +58,8 @@ for commands in (cli_predict, cli_channels, cli_prune, cli_evaluate, cli_report,
 
 @app.callback()
 def _commands() -> None:
-    """Keep the commands under their names, however few there are."""
+    """Before every command; that it exists keeps the commands under their names."""
+    cpu.tune()
 
 
 @app.command(epilog="Example: jaxmatte info gcam-student --json")

@@ -35,7 +35,7 @@ import jax
 from absl import app, flags
 from ml_collections import config_flags
 
-from jaxmatte import distill, runtime
+from jaxmatte import cpu, distill, runtime
 from jaxmatte.distill import Method
 from jaxmatte.matting import InputError
 from jaxmatte.train.config import Experiment
@@ -66,7 +66,6 @@ def main(arguments: Sequence[str]) -> None:
         raise InputError(f"{arguments[1]!r} is not a flag; settings are --config.SECTION.FIELD=...")
     config: Experiment = _CONFIG.value
     config.validate()
-    runtime.keep_memory()
     runtime.start(_COORDINATOR.value, _PROCESSES.value, _PROCESS_INDEX.value)
     from jaxmatte.run import run
 
@@ -225,6 +224,7 @@ def _defaults(kind: type[Method]) -> str:
 def entry() -> None:
     """Run `main` with errors of the user as one message and exit code 2."""
     runtime.quieten()
+    cpu.tune()
     module = sys.modules["__main__"]
     module.__doc__ = f"{__doc__}\n{_describe_settings()}"
     try:

@@ -1,6 +1,5 @@
 """Start of a process: which other processes belong to the run, and its log."""
 
-import ctypes
 import logging
 import os
 import sys
@@ -11,11 +10,6 @@ from absl import logging as absl_logging
 from tqdm import tqdm
 
 from jaxmatte.matting import InputError
-
-# Numbers from glibc's malloc.h: nothing large is mapped on its own, the top of the heap is not
-# given back below 2 GiB, and all threads share one heap, since only the first can grow so far.
-_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
-_MALLOC_OPTIONS = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_ARENA_MAX, 1))
 
 
 def start(coordinator: str | None, processes: int | None, index: int | None) -> None:
@@ -42,21 +36,6 @@ def start(coordinator: str | None, processes: int | None, index: int | None) -> 
             f"--process_index is {index}; with --processes {processes} it is in 0..{processes - 1}"
         )
     jax.distributed.initialize(coordinator, processes, index)
-
-
-def keep_memory() -> None:
-    """Let the process keep the memory it frees, where the C library is glibc; else do nothing.
-
-    XLA allocates its temporaries anew for each call, and glibc would give each one back to the
-    kernel and fetch it again, page by page: on CPUs up to a quarter of a train step. The memory
-    that the process holds at most stays the same, but it holds it until its end.
-    """
-    try:
-        set_option = ctypes.CDLL(None).mallopt
-    except (OSError, TypeError, AttributeError):
-        return
-    for option, value in _MALLOC_OPTIONS:
-        set_option(option, value)
 
 
 def quieten() -> None:

@@ -9,6 +9,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
     + " --xla_force_host_platform_device_count=2 --xla_llvm_disable_expensive_passes=true"
+    # As `jaxmatte.cpu` chooses for every command.
+    + " --xla_cpu_experimental_ynn_fusion_type="
 )
 
 import jax

@@ -193,7 +193,7 @@ def test_command_line(benchmark, monkeypatch, capsys, tmp_path, failures):
         return {**made_up(benchmark), "failures": failures, "products_bytes": 6_710_886_400}
 
     monkeypatch.setattr(benchmark, "measure", measure)
-    monkeypatch.setattr(benchmark.runtime, "keep_memory", lambda: None)
+    monkeypatch.setattr(benchmark.cpu, "tune", lambda: None)
     path = tmp_path / "table.md"
     options = ["--batch", "4", "--only", "FlowOfSolution", "--json", "--output", str(path)]
     monkeypatch.setattr(sys, "argv", ["distillation.py", *options])

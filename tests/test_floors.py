@@ -37,6 +37,7 @@ FRONT = (
     "cli_prune",
     "cli_report",
     "cli_torch",
+    "cpu",
     "compare",
     "held_out",
     "run",

@@ -1,9 +1,6 @@
 """The start of a process: all of the three settings of a distributed run, or none."""
 
 import logging
-import platform
-import subprocess
-import sys
 
 import jax
 import pytest
@@ -70,33 +67,3 @@ def test_messages_of_the_package_reach_standard_error_once(capsys, monkeypatch):
         logger.setLevel(level)
     captured = capsys.readouterr()
     assert captured.err == "going on from step 3\n" and captured.out == ""
-
-
-_FAULTS = """
-import resource, sys
-import numpy as np
-from jaxmatte import runtime
-if sys.argv[1] == "keep":
-    runtime.keep_memory()
-def touch():
-    for _ in range(10):
-        np.ones(2**23)
-touch()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-touch()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="an option of glibc's malloc")
-def test_freed_memory_is_kept():
-    def faults(mode):
-        done = subprocess.run(
-            [sys.executable, "-c", _FAULTS, mode], capture_output=True, text=True, check=True
-        )
-        return int(done.stdout)
-
-    # Ten arrays of 64 MiB; the first round has fetched the pages.
-    assert faults("keep") < 100
-    # Of 4 KiB, or of 2 MiB where the kernel hands out huge ones.
-    assert faults("give back") >= 10 * 32
