@@ -28,6 +28,7 @@ NEGATIVES = {
     negatives.running_sum: "cumsum",
     negatives.sorted_channels: "sort",
     negatives.standardised: "averaged over 8 channels",
+    negatives.scaled_similarity: "the root of 8 is in the code",
 }
 
 

@@ -104,6 +104,14 @@ def surrounded_by_ones(x):
     return jnp.pad(x, ((1, 1), (0, 0)), constant_values=1.0)[:4]
 
 
+def rows_beside_ones(x):
+    return jnp.concatenate([x[:2], jnp.ones_like(x[:2])])
+
+
+def rows_from_outside(x):
+    return jnp.take(x, np.array([1, 0, 9, 2]), axis=0, mode="fill", fill_value=1.0)
+
+
 def norm_without_epsilon(x):
     return x * lax.rsqrt(jnp.sum(x * x, 0, keepdims=True))
 

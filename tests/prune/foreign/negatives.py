@@ -53,6 +53,11 @@ def standardised(x):
     return nn.LayerNorm(use_bias=False, use_scale=False)(x)
 
 
+def scaled_similarity(x):
+    """Attention whose products are divided by the root of the width after they were formed."""
+    return jnp.tanh((x @ x.T) * x.shape[-1] ** -0.5) @ x
+
+
 class Between(nn.Module):
     """A function between two dense layers, and a free width behind them."""
 
