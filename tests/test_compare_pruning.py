@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 
+import jax
 import numpy as np
 import pytest
 from drawn_weights import draw_variables
@@ -89,9 +90,15 @@ def changed(experiment, **compare):
     )
 
 
-def test_rows_are_cut_to_their_budgets_and_share_what_is_equal(experiment, trained, tmp_path):
+def test_rows_are_cut_to_their_budgets_and_share_what_is_equal(
+    experiment, trained, tmp_path, monkeypatch
+):
+    forgotten = []
+    monkeypatch.setattr(jax, "clear_caches", lambda: forgotten.append(sorted(trained)))
     experiment.validate()
     run(experiment, tmp_path)
+    # Every cut student has programs of its own, which are let go of before the next is trained.
+    assert [len(done) for done in forgotten[: len(PRUNE)]] == [2, 3]
     sparsified = [name for name in trained if name.startswith("sparsify/")]
     assert len(sparsified) == 1 and sparsified[0].endswith("/seed3")
     assert sorted(trained) == sorted([*sparsified, *(f"{name}/seed3" for name in PRUNE)])

@@ -71,6 +71,10 @@ def test_settings_that_exist_pass():
             ["--config", "configs/gcam_spkd.py", "--config.distill.taps=('conv5',)"],
             "'taps' is not among the methods of this config, which are AlphaImitation, Spatial",
         ),
+        (
+            ["--config", "configs/compare_pruning.py", "--config.prune.macs=0.25"],
+            "--config.prune.macs=0.25: a comparison has a pruning for each row in compare.prune",
+        ),
     ],
 )
 def test_an_error_of_the_user_is_one_message_and_exit_code_2(arguments, message, tmp_path):
