@@ -14,5 +14,16 @@ os.environ["XLA_FLAGS"] = (
 )
 
 import jax
+import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _memory_is_given_back():
+    """Commands run within this process; one that kept all it ever freed would grow too large."""
+    from jaxmatte import cpu
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cpu, "keep_memory", lambda: None)
+        yield
