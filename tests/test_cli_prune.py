@@ -223,6 +223,15 @@ def test_files_are_not_destroyed(model_file, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_in_the_place_of_a_file_is_named(model_file, tmp_path):
+    folder = tmp_path / "pages.html"
+    folder.mkdir()
+    small = tmp_path / "small.safetensors"
+    words = f"--report {folder} is a folder; give the name of a file"
+    refused(prune(model_file, small, "--macs", 0.5, "--report", folder), words)
+    assert list(tmp_path.iterdir()) == [folder]
+
+
 def test_published_networks_have_no_weights(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     refused(prune("gcam-teacher", "half.safetensors", "--macs", 0.5), "gcam-teacher", "no weights")
