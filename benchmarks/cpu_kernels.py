@@ -58,7 +58,7 @@ def in_turns(network: str, width: float, side: int, repeats: int, turns: int, tr
             done = subprocess.run(
                 [sys.executable, __file__, "--case", case],
                 env={key: value for key, value in os.environ.items() if key != "XLA_FLAGS"},
-                capture_output=True,
+                stdout=subprocess.PIPE,
                 text=True,
                 check=True,
             )
@@ -72,7 +72,7 @@ def in_turns(network: str, width: float, side: int, repeats: int, turns: int, tr
 def main() -> None:
     """Parse, measure, print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # pyright: ignore
-    parser.add_argument("--networks", nargs="+", default=NETWORKS)
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS)
     parser.add_argument("--widths", nargs="+", type=float, default=(1.0, 0.5))
     parser.add_argument("--side", type=int, default=512, help="a multiple of 32")
     parser.add_argument("--repeats", type=int, default=5, help="timed runs of a process")
@@ -80,6 +80,10 @@ def main() -> None:
     parser.add_argument("--train", action="store_true", help="time train steps")
     parser.add_argument("--case", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if min(options.repeats, options.turns) < 1 or options.side < 32 or options.side % 32:
+        parser.error(
+            "give --repeats and --turns of 1 or more and a --side that is a multiple of 32"
+        )
     if options.case:
         measure_here(*json.loads(options.case))
         return

@@ -117,7 +117,7 @@ def row(
     macs_removed = 1 - kept_macs / macs
     time_removed = 1 - cut["seconds"] / whole["seconds"]
     return {
-        "network": network if network in NETWORKS else pathlib.Path(network).parent.name,
+        "network": network,
         "importance": way,
         "macs": macs,
         "kept_macs": kept_macs,
@@ -149,8 +149,8 @@ def table(result: Mapping[str, Any]) -> str:
         f"{result['side']} x {result['side']}, widths multiples of {result['multiple_of']}, "
         f"seconds: median of {result['repeats']} (fastest to slowest) in turns; "
         f"{result['machine']}, {result['device']}, jax {result['jax']}",
-        f"{'network':18}{'importance':17}{'G MACs':>16}{'removed':>9}{'whole':>22}{'cut':>22}"
-        f"{'removed':>9}{'ratio':>7}{'of fastest':>12}",
+        f"{'importance':17}{'G MACs':>16}{'removed':>9}{'whole':>22}{'cut':>22}"
+        f"{'removed':>9}{'ratio':>7}{'of fastest':>12}  network",
     ]
     lines += map(table_row, result["rows"])
     if not result["enough"]:
@@ -162,9 +162,9 @@ def table_row(row: Mapping[str, Any]) -> str:
     """One line of the table; printed as progress, too, since a network takes minutes."""
     macs = f"{row['macs'] / 1e9:.2f} to {row['kept_macs'] / 1e9:.2f}"
     return (
-        f"{row['network']:18}{row['importance']:17}{macs:>16}{row['macs_removed']:9.1%}"
+        f"{row['importance']:17}{macs:>16}{row['macs_removed']:9.1%}"
         f"{_spread(row['whole']):>22}{_spread(row['cut']):>22}{row['time_removed']:9.1%}"
-        f"{row['ratio']:7.2f}{row['ratio_of_fastest']:12.2f}"
+        f"{row['ratio']:7.2f}{row['ratio_of_fastest']:12.2f}  {row['network']}"
     )
 
 
@@ -190,7 +190,15 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--json", type=pathlib.Path, help="also write the result to this file")
     options = vars(parser.parse_args())
-    cpu.tune()  # as every command does
+    if options["repeats"] < 1 or options["side"] < 32 or options["side"] % 32:
+        parser.error(
+            f"--repeats is {options['repeats']} and --side {options['side']}; give 1 or more, and "
+            "a multiple of 32"
+        )
+    for name in options["networks"]:
+        if name not in NETWORKS and not pathlib.Path(name).is_file():
+            parser.error(f"{name}: neither a file nor one of {', '.join(NETWORKS)}")
+    cpu.tune()
     path = options.pop("json")
     tuples = {name: tuple(options[name]) for name in ("networks", "importances")}
     result = measure(Case(**{**options, **tuples}))

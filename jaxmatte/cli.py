@@ -59,7 +59,7 @@ for commands in (cli_predict, cli_channels, cli_prune, cli_evaluate, cli_report,
 @app.callback()
 def _commands() -> None:
     """Before every command; that it exists keeps the commands under their names."""
-    cpu.tune()
+    cpu.choose_kernels()
 
 
 @app.command(epilog="Example: jaxmatte info gcam-student --json")

@@ -11,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+from jaxmatte import cpu
+
 _FORMS = (
     "give --prediction, --alpha and --trimap to score predictions that lie in a folder (of the "
     "protocol whole-image the first two are enough); --model, "
@@ -138,6 +140,8 @@ def evaluate(
     _check_form(prediction, model, given, protocols)
     _check_outputs(as_json, save_predictions, prediction, model, image, alpha, trimap)
     memory = None if max_memory is None else _memory(max_memory)
+    if memory is None:
+        cpu.keep_memory()
     widths = () if unknown_widths is None else _widths(unknown_widths)
     from jaxmatte.evaluate import evaluation
     from jaxmatte.evaluate.cache import keep_compiled

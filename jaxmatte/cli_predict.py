@@ -14,6 +14,8 @@ from typing import Annotated, Any
 
 import typer
 
+from jaxmatte import cpu
+
 _BYTES = {"": 1, "B": 1}
 _BYTES |= {f"{letter}B": 1000**power for power, letter in enumerate("KMGT", 1)}
 _BYTES |= {f"{letter}IB": 1024**power for power, letter in enumerate("KMGT", 1)}
@@ -128,6 +130,8 @@ def predict(
     guide, option = _guide(trimap, mask)
     _check_options(option, unknown_width, tolerant_trimap, composite, background, bits)
     memory = None if max_memory is None else parse_memory(max_memory)
+    if memory is None:
+        cpu.keep_memory()
     from jaxmatte.evaluate import folders
 
     asked = {"foreground": foreground, "cutout": cutout, "composite": composite}

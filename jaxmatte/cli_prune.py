@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from jaxmatte import cpu
 from jaxmatte.cli_channels import short_name, trace_square
 from jaxmatte.cli_networks import open_model, published
 
@@ -135,6 +136,7 @@ def prune(
     """
     _check_budget({"macs": macs, "parameters": parameters, "keep": keep, "latency": latency})
     _check_paths(model, output, table, report, is_timed=latency is not None)
+    cpu.keep_memory()  # as `predict` does, whose time --latency speaks of
     from jaxmatte.evaluate.cache import keep_compiled
     from jaxmatte.models.bundle import save_model
     from jaxmatte.train.prune_config import PruneConfig
@@ -263,6 +265,11 @@ def _times(spec: Any, variables: Mapping[str, Any], graph: Any, settings: Any) -
     return times
 
 
+def _exact(number: float) -> str:
+    """Counts in full; milliseconds, and targets between counts, to ten digits."""
+    return str(int(number)) if number == int(number) else f"{number:.10g}"
+
+
 def _facts(model: Path, digest: str, cut: _Cut, settings: Any, seed: int) -> dict[str, str]:
     """What the file says of the cut."""
     unit, share = settings.budget
@@ -270,8 +277,8 @@ def _facts(model: Path, digest: str, cut: _Cut, settings: Any, seed: int) -> dic
     return {
         "pruned_from": model.name,
         "pruned_from_sha256": digest,
-        "prune_asked": f"{unit} {share:g}, which is {chosen.target:.10g}",
-        "prune_reached": f"{chosen.cost:.10g} of {chosen.full:.10g} {chosen.unit}",
+        "prune_asked": f"{unit} {share:g}, which is {_exact(chosen.target)}",
+        "prune_reached": f"{_exact(chosen.cost)} of {_exact(chosen.full)} {chosen.unit}",
         "prune_size_px": str(settings.size_px),
         "prune_importance": settings.importance,
         "prune_reduce": settings.reduce,

@@ -15,7 +15,7 @@ _YNN_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
 
 
 def tune() -> None:
-    """Set the process up for work on CPUs; call before the first array or program of JAX."""
+    """Set the process up for long work on CPUs; call before the first array or program of JAX."""
     keep_memory()
     choose_kernels()
 
@@ -25,8 +25,8 @@ def keep_memory() -> None:
 
     XLA allocates its temporaries anew for each call, and glibc would give each one back to the
     kernel and fetch it again, page by page: on CPUs up to a quarter of a train step, and a tenth
-    of a prediction. The memory that the process holds at most stays the same, but it holds it
-    until its end.
+    of a prediction. The process holds until its end what it held at most, and somewhat more than it
+    would: blocks of different sizes do not always fit in one another's places.
     """
     try:
         set_option = ctypes.CDLL(None).mallopt
@@ -44,10 +44,10 @@ def choose_kernels() -> None:
     on a single core: a published student of GCAM takes 1.11 times as long with it on two cores, and
     pruning gains less than it removes. IndexNet, whose convolutions see one channel or one pixel,
     takes 0.94 times as long (docs/results/cpu_kernels.md). A choice that XLA_FLAGS holds already is
-    left alone, and so is every other version of jaxlib.
+    left alone, and so are flags in a file that XLA_FLAGS names, and every other version of jaxlib.
     """
-    flags = os.environ.get("XLA_FLAGS", "")
-    if _YNN_FLAG in flags:
+    flags = os.environ.get("XLA_FLAGS", "").strip()
+    if _YNN_FLAG in flags or (flags and not flags.startswith("-")):
         return
     try:
         version = importlib.metadata.version("jaxlib")

@@ -76,6 +76,8 @@ def test_other_flags_stay_and_a_choice_that_was_made_is_left_alone(monkeypatch):
     assert chosen(monkeypatch, "0.10.2", XLA_FLAGS="--xla_a=1") == f"--xla_a=1 {FLAG}="
     own = f"{FLAG}=+LIBRARY_FUSION_TYPE_DOT"
     assert chosen(monkeypatch, "0.10.2", XLA_FLAGS=own) == own
+    # XLA takes what does not begin with a dash for the name of a file of flags.
+    assert chosen(monkeypatch, "0.10.2", XLA_FLAGS="flags.txt") == "flags.txt"
 
 
 def test_a_jaxlib_that_may_not_know_the_flag_is_not_given_it(monkeypatch):
@@ -90,7 +92,8 @@ def test_commands_set_it_up(entry, monkeypatch):
     from jaxmatte import cli, main
 
     calls = []
-    monkeypatch.setattr(cpu, "tune", lambda: calls.append(entry))
+    setup = "choose_kernels" if entry == "cli" else "tune"
+    monkeypatch.setattr(cpu, setup, lambda: calls.append(entry))
     if entry == "cli":
         CliRunner().invoke(cli.app, ["info", "no-such-network"])
     else:
