@@ -94,6 +94,17 @@ def _example_affinities(features: Float[Array, "b h w c"]) -> Float[Array, "b b"
     # A row of Q is unit before and after its own example is; with it the product stays in range,
     # and is at least as long as the example: only rows of silent examples can vanish.
     directions = unit(vectors, axis=1)
-    products = jnp.einsum("in,jn->ij", directions, vectors, precision=jax.lax.Precision.HIGHEST)
+    # By rows of the map, then over the rows: a backend that adds one number after another would
+    # lose half of the digits of their gap in a sum this long.
+    in_rows = (features.shape[0], features.shape[1], -1)
+    products = jnp.sum(
+        jnp.einsum(
+            "irn,jrn->rij",
+            directions.reshape(in_rows),
+            vectors.reshape(in_rows),
+            precision=jax.lax.Precision.HIGHEST,
+        ),
+        axis=0,
+    )
     alive = jnp.sum(jnp.square(vectors), axis=1, keepdims=True) > SILENT_LENGTH**2
     return unit(jnp.where(alive, products, 0), axis=1)
