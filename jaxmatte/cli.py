@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from jaxmatte import (
     cli_channels,
+    cli_data,
     cli_evaluate,
     cli_predict,
     cli_prune,
@@ -52,7 +53,15 @@ app = typer.Typer(
 )
 
 
-for commands in (cli_predict, cli_channels, cli_prune, cli_evaluate, cli_report, cli_torch):
+for commands in (
+    cli_predict,
+    cli_channels,
+    cli_prune,
+    cli_evaluate,
+    cli_report,
+    cli_data,
+    cli_torch,
+):
     commands.register(app)
 
 

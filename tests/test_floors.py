@@ -31,6 +31,8 @@ FRONT = (
     "main",
     "cli",
     "cli_channels",
+    "cli_data",
+    "cli_data_show",
     "cli_evaluate",
     "cli_networks",
     "cli_predict",

@@ -4,6 +4,9 @@ from typing import NamedTuple
 
 from jaxmatte.data.host_tensorflow import tf
 
+# Half of float32's resolution at 1: a foreground of less opacity changes no pixel.
+FAINTEST = 2.0**-25
+
 # ITU-R BT.601 luma weights, as in JPEG and in common saturation filters.
 LUMA = (0.299, 0.587, 0.114)
 
@@ -102,3 +105,23 @@ def shuffle_channels(pixels: tf.Tensor, *, share: float, uniform: tf.Tensor) -> 
 def flip_if(condition: tf.Tensor, pixels: tf.Tensor) -> tf.Tensor:
     """Mirror [h w c] pixels left to right where the scalar `condition` holds."""
     return tf.cond(condition, lambda: tf.reverse(pixels, [1]), lambda: pixels)
+
+
+def straight_color(premultiplied: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
+    """Divide a foreground's colours by its alpha, so that alpha times the result is what was given.
+
+    Where nothing of the foreground is seen its colour is not known: transparent pixels of files
+    hold anything. There it is the mean colour of what is seen, weighted with alpha, for a
+    composition loss that asks what the image would be with more of the foreground.
+
+    Args:
+        premultiplied: float32 [h w 3] in [0, alpha].
+        alpha: float32 [h w 1] in [0, 1].
+
+    Returns:
+        float32 [h w 3] in [0, 1].
+    """
+    mean = tf.math.divide_no_nan(tf.reduce_sum(premultiplied, [0, 1]), tf.reduce_sum(alpha))
+    seen = premultiplied / tf.maximum(alpha, FAINTEST)
+    # Rounding can carry a quotient, or a mean, past 1.
+    return tf.minimum(tf.where(alpha >= FAINTEST, seen, mean), 1.0)

@@ -7,16 +7,11 @@ upper left corner (row, column) and its side; pixel i covers [i, i + 1).
 # TensorFlow's type stubs know neither indexing with `...` nor the operator %, nor all modules.
 # pyright: reportArgumentType=false, reportOperatorIssue=false, reportAttributeAccessIssue=false
 
+from jaxmatte.data.encoded import Cutout, decode_window
 from jaxmatte.data.host_tensorflow import tf
 
 # The pixel around which a crop is cut lies this far, as a share of the window, from its borders.
 ANCHOR_MARGIN = 0.2
-
-
-def decode_foreground(contents: tf.Tensor) -> tf.Tensor:
-    """Decode PNG contents to uint8 [h w 4] with straight colours."""
-    rgba = tf.io.decode_png(contents, channels=4)
-    return tf.ensure_shape(rgba, [None, None, 4])
 
 
 def pick_anchor(opacity: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
@@ -64,7 +59,7 @@ def pixel_in_crop(
 
 
 def cut_foreground(
-    rgba: tf.Tensor, *, corner: tf.Tensor, scale: tf.Tensor, crop_px: int
+    cutout: Cutout, *, corner: tf.Tensor, scale: tf.Tensor, crop_px: int
 ) -> tf.Tensor:
     """Resample a window of a foreground; colours come out multiplied by alpha.
 
@@ -72,7 +67,7 @@ def cut_foreground(
     result, hence no halos. Outside the image alpha is 0.
 
     Args:
-        rgba: uint8 [h w 4], straight colours.
+        cutout: the foreground.
         corner: upper left corner of the window.
         scale: side of a crop pixel in pixels of the image.
         crop_px: side of the crop.
@@ -83,11 +78,11 @@ def cut_foreground(
     # Only what the filter can reach is converted to float; photographs may be far larger.
     reach = tf.cast(tf.math.ceil(scale), tf.int32) + 2
     side = tf.cast(tf.math.ceil(scale * crop_px), tf.int32)
-    size = tf.shape(rgba)[:2]
+    size = cutout.size
     first = tf.cast(tf.floor(corner), tf.int32)
     begin = tf.clip_by_value(first - reach, 0, size)
     end = tf.clip_by_value(first + side + 1 + reach, begin, size)
-    near = tf.cast(rgba[begin[0] : end[0], begin[1] : end[1]], tf.float32) / 255
+    near = tf.cast(cutout.window(begin, end), tf.float32) / 255
     premultiplied = tf.concat([near[..., :3] * near[..., 3:], near[..., 3:]], axis=-1)
     return resample(
         premultiplied, corner=corner - tf.cast(begin, tf.float32), scale=scale, crop_px=crop_px
@@ -111,29 +106,30 @@ def cut_background(
         float32 [crop_px crop_px 3] in [0, 1].
     """
 
-    def box(size: tf.Tensor) -> tf.Tensor:
+    def box(size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         room = tf.cast(tf.reduce_min(size), tf.float32)
         smallest, largest = tf.minimum(side, room), tf.minimum(2 * side, room)
         drawn = smallest + draw * (largest - smallest)
-        length = tf.maximum(tf.cast(drawn, tf.int32), 1)
-        slack = tf.cast(size - length + 1, tf.float32)
-        begin = tf.minimum(tf.cast(uniform * slack, tf.int32), size - length)
-        return tf.concat([begin, [length, length]], axis=0)
+        return square_box(size, drawn, uniform)
 
-    def decode_jpeg() -> tf.Tensor:
-        # Skips the blocks outside the window, most of the work for a large photograph.
-        size = tf.io.extract_jpeg_shape(contents)[:2]
-        return tf.io.decode_and_crop_jpeg(contents, box(size), channels=3)
-
-    def decode_other() -> tf.Tensor:
-        pixels = tf.io.decode_image(contents, channels=3, expand_animations=False)
-        row, column, height, width = tf.unstack(box(tf.shape(pixels)[:2]))
-        return pixels[row : row + height, column : column + width]
-
-    window = tf.cond(tf.io.is_jpeg(contents), decode_jpeg, decode_other)
-    window = tf.cast(tf.ensure_shape(window, [None, None, 3]), tf.float32) / 255
+    window = decode_window(contents, box)
     scale = tf.cast(tf.shape(window)[0], tf.float32) / crop_px
-    return resample(window, corner=tf.zeros([2]), scale=scale, crop_px=crop_px)
+    pixels = tf.cast(window, tf.float32) / 255
+    return resample(pixels, corner=tf.zeros([2]), scale=scale, crop_px=crop_px)
+
+
+def square_box(size: tf.Tensor, side: tf.Tensor, uniform: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Begin and end, int32 [2], of a square of whole pixels within an image.
+
+    Args:
+        size: int32 [2], height and width of the image.
+        side: float32 scalar, rounded down; at most the shorter side of the image.
+        uniform: float32 [2] in [0, 1), where the square lies.
+    """
+    length = tf.maximum(tf.cast(side, tf.int32), 1)
+    slack = tf.cast(size - length + 1, tf.float32)
+    begin = tf.minimum(tf.cast(uniform * slack, tf.int32), size - length)
+    return begin, begin + length
 
 
 def resample(pixels: tf.Tensor, *, corner: tf.Tensor, scale: tf.Tensor, crop_px: int) -> tf.Tensor:

@@ -2,10 +2,15 @@
 
 import dataclasses
 import math
+import re
 
+from jaxmatte.data.chain_config import DimConfig, GcaConfig
 from jaxmatte.matting import InputError
 
 SOURCES = ("embedded", "folder", "arrays")
+CHAINS = ("crops", "gca", "dim")
+
+_SERVICE = re.compile(r"grpc://[^\s/:]+:(\d{1,5})")
 
 # What a batch holds besides image, trimap and alpha where colours are asked for.
 COLORS = ("foreground", "background")
@@ -19,8 +24,14 @@ class DataConfig:
         source: `embedded` draws mattes procedurally and takes photographs from the scikit-image
             and scikit-learn packages; `folder` reads `root`; `arrays` reads ready-made crops from
             the file `root` and needs no TensorFlow.
-        root: folder with `foreground/` (RGBA images) and `background/` (any images), or the `.npz`
-            file of crops.
+        root: folder with `foreground/` (RGBA images) and `background/` (any images), or with
+            `foreground/` (any images), `alpha/` (mattes, paired by name up to the suffix) and
+            `background/`; or the `.npz` file of crops.
+        chain: how a crop is cut, changed and given its trimap: `crops` as the fields here have it,
+            `gca` and `dim` as GCA Matting and Deep Image Matting do. Of the fields from
+            `crop_scales` to `channel_shuffle` gca reads none, and dim all but the first two.
+        gca: settings of the chain of GCA Matting.
+        dim: settings of the chain of Deep Image Matting.
         crop_px: side of the square training crops in pixels, a multiple of 32.
         crop_scales: sides of the window cut from a composite, as multiples of `crop_px`; one is
             drawn for each example and resized to `crop_px` (DIM draws 320, 480 and 640 for 320).
@@ -37,10 +48,14 @@ class DataConfig:
         evaluation_composites: composites made of each held-out foreground, at most one with
             each held-out background.
         workers: parallel map calls of the pipeline; -1 takes one a core.
+        service: `grpc://HOST:PORT` of a tf.data service that composites; empty does it here.
     """
 
     source: str = "embedded"
     root: str = ""
+    chain: str = "crops"
+    gca: GcaConfig = dataclasses.field(default_factory=GcaConfig)
+    dim: DimConfig = dataclasses.field(default_factory=DimConfig)
     crop_px: int = 128
     crop_scales: tuple[float, ...] = (1.0, 1.5, 2.0)
     unknown_px: tuple[int, int] = (1, 12)
@@ -53,6 +68,7 @@ class DataConfig:
     evaluation_side_px: int = 320
     evaluation_composites: int = 1
     workers: int = -1
+    service: str = ""
 
     def validate(self) -> None:
         """Raise `InputError` naming the field, its value and what it may be."""
@@ -63,6 +79,10 @@ class DataConfig:
                 "data.source is 'folder' but data.root is empty; "
                 "give --config.data.root=DIR with DIR/foreground and DIR/background"
             )
+        if self.chain not in CHAINS:
+            raise InputError(f"data.chain is {self.chain!r}; it may be one of {CHAINS}")
+        self.gca.validate()
+        self.dim.validate()
         if self.crop_px <= 0 or self.crop_px % 32:
             raise InputError(f"data.crop_px is {self.crop_px}; it must be a multiple of 32")
         if not all(isinstance(scale, int | float) for scale in self.crop_scales):
@@ -100,3 +120,9 @@ class DataConfig:
                 raise InputError(f"data.{field} is {getattr(self, field)}; it must be at least 1")
         if self.workers < -1 or self.workers == 0:
             raise InputError(f"data.workers is {self.workers}; give -1 or a positive number")
+        address = _SERVICE.fullmatch(self.service)
+        if self.service and not (address and 1 <= int(address[1]) <= 65535):
+            raise InputError(
+                f"data.service is {self.service!r}; give grpc://HOST:PORT with a port in "
+                "1..65535, or nothing"
+            )

@@ -3,11 +3,7 @@
 # TensorFlow's type stubs know neither indexing with `...` nor the operator %, nor all modules.
 # pyright: reportArgumentType=false, reportOperatorIssue=false, reportAttributeAccessIssue=false
 
-import os
-from collections.abc import Callable, Iterator
-from typing import cast
-
-import numpy as np
+from collections.abc import Callable
 
 from jaxmatte.data.augment import (
     Draws,
@@ -16,91 +12,50 @@ from jaxmatte.data.augment import (
     integer_below,
     jitter_color,
     shuffle_channels,
+    straight_color,
 )
 from jaxmatte.data.composite import (
     cut_background,
     cut_foreground,
-    decode_foreground,
     pick_anchor,
     pixel_in_crop,
     window_around,
 )
 from jaxmatte.data.config import COLORS, DataConfig
+from jaxmatte.data.encoded import Contents, Foregrounds, shuffled
+from jaxmatte.data.gca_chain import make_gca_example
 from jaxmatte.data.host_tensorflow import tf
-from jaxmatte.data.pictures import Pictures
 from jaxmatte.data.sources import CompositeSource
-from jaxmatte.data.trimap_graph import trimap_graph
-from jaxmatte.matting import InputError
-
-PREFETCHED_BATCHES = 2
-
-# Half of float32's resolution at 1: a foreground of less opacity changes no pixel.
-FAINTEST = 2.0**-25
-
-
-def composite_batches(
-    source: CompositeSource,
-    config: DataConfig,
-    *,
-    seed: int,
-    batch_size: int,
-    start_step: int,
-    process_index: int,
-    process_count: int,
-    colors: bool,
-) -> Iterator[dict[str, np.ndarray]]:
-    """Endless batches; see `jaxmatte.data.pipeline.training_batches`."""
-    share = batch_size // process_count
-
-    def place(position: tf.Tensor) -> tf.Tensor:
-        """Index in the sequence of all processes, of an example of this process."""
-        return position // share * batch_size + process_index * share + position % share
-
-    make = make_example(source, config, seed=seed, colors=colors)
-    dataset = tf.data.Dataset.range(start_step * share, tf.int64.max)
-    dataset = dataset.map(
-        tf.autograph.experimental.do_not_convert(lambda position: make(place(position))),
-        num_parallel_calls=os.cpu_count() if config.workers == -1 else config.workers,
-        deterministic=True,
-    )
-    dataset = dataset.batch(share, drop_remainder=True).prefetch(PREFETCHED_BATCHES)
-    options = tf.data.Options()
-    # Nothing is left to tune, and the tuner's thread holds up the end of a stage for up to a minute
-    # where the cores are busy.
-    options.autotune.enabled = False
-    dataset = dataset.with_options(options)
-    # Looked up here because a generator may be closed after its module is gone, at exit.
-    failures = tf.errors.OpError
-    try:
-        for batch in dataset.as_numpy_iterator():
-            yield cast(dict[str, np.ndarray], batch)
-    except failures as error:
-        raise InputError(
-            f"{source.name}: a picture can no longer be read or decoded; it was fine when the "
-            f"data was opened: {error.message}"
-        ) from error
+from jaxmatte.data.trimap_graph import dilated_trimap_graph, trimap_graph
 
 
 def make_example(
     source: CompositeSource, config: DataConfig, *, seed: int, colors: bool
 ) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
-    """Return the graph function from the index of an example, int64, to the example."""
-    foregrounds = _Contents(source.foregrounds["train"])
-    backgrounds = _Contents(source.backgrounds["train"])
-    scales = tf.constant(config.crop_scales, tf.float32)
+    """Return the graph function from the index of an example, int64, to the example.
+
+    The chains `crops` and `dim` are made here: a square window about an unknown pixel, in the
+    middle part of the window or at its centre, resized to the crop.
+    """
+    if config.chain == "gca":
+        return make_gca_example(source, config, seed=seed, colors=colors)
+    foregrounds = Foregrounds(source.foregrounds["train"])
+    backgrounds = Contents(source.backgrounds["train"].contents)
+    scales = _scales(config)
 
     def make(index: tf.Tensor) -> dict[str, tf.Tensor]:
         random = draws(seed, index)
-        rgba = decode_foreground(foregrounds.read(shuffled(index, len(foregrounds), seed=seed)))
-        scale = tf.gather(scales, integer_below(random.scale, len(config.crop_scales)))
-        anchor = pick_anchor(rgba[..., 3], random.anchor)
+        cutout = foregrounds.open(shuffled(index, len(foregrounds), seed=seed))
+        scale = tf.gather(scales, integer_below(random.scale, scales.shape[0]))
+        anchor = pick_anchor(cutout.opacity, random.anchor)
+        place = tf.stack([random.anchor_row, random.anchor_column])
         corner = window_around(
             anchor,
-            tf.shape(rgba)[:2],
+            cutout.size,
             side=scale * config.crop_px,
-            uniform=tf.stack([random.anchor_row, random.anchor_column]),
+            uniform=tf.fill([2], 0.5) if config.chain == "dim" else place,
         )
-        foreground = cut_foreground(rgba, corner=corner, scale=scale, crop_px=config.crop_px)
+        foreground = cut_foreground(cutout, corner=corner, scale=scale, crop_px=config.crop_px)
         background = cut_background(
             backgrounds.read(integer_below(random.background, len(backgrounds))),
             side=scale * config.crop_px,
@@ -114,6 +69,13 @@ def make_example(
         return {name: example[name] for name in kept}
 
     return make
+
+
+def _scales(config: DataConfig) -> tf.Tensor:
+    """Sides of the windows as multiples of the crop's, float32 [n]."""
+    if config.chain == "dim":
+        return tf.constant([side / config.crop_px for side in config.dim.sides_px], tf.float32)
+    return tf.constant(config.crop_scales, tf.float32)
 
 
 def _finish(
@@ -157,65 +119,31 @@ def _finish(
         contrast=random.background_contrast,
         saturation=random.background_saturation,
     )
-    low, high = config.unknown_px
-    trimap = trimap_graph(
-        alpha[..., 0],
-        anchor=anchor,
-        erode_px=low + integer_below(random.erode, high - low + 1),
-        dilate_px=low + integer_below(random.dilate, high - low + 1),
-        largest_px=high,
-    )
     # With color = alpha * F this is the compositing equation, free of a division by alpha.
     image = color + (1 - alpha) * background
     return {
         "image": image,
-        "trimap": trimap,
+        "trimap": _trimap(alpha[..., 0], anchor, random, config),
         "alpha": alpha[..., 0],
         "foreground": straight_color(color, alpha),
         "background": background,
     }
 
 
-def straight_color(premultiplied: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
-    """Divide a foreground's colours by its alpha, so that alpha times the result is what was given.
-
-    Where nothing of the foreground is seen its colour is not known: transparent pixels of files
-    hold anything. There it is the mean colour of what is seen, weighted with alpha, for a
-    composition loss that asks what the image would be with more of the foreground.
-
-    Args:
-        premultiplied: float32 [h w 3] in [0, alpha].
-        alpha: float32 [h w 1] in [0, 1].
-
-    Returns:
-        float32 [h w 3] in [0, 1].
-    """
-    mean = tf.math.divide_no_nan(tf.reduce_sum(premultiplied, [0, 1]), tf.reduce_sum(alpha))
-    seen = premultiplied / tf.maximum(alpha, FAINTEST)
-    # Rounding can carry a quotient, or a mean, past 1.
-    return tf.minimum(tf.where(alpha >= FAINTEST, seen, mean), 1.0)
-
-
-def shuffled(index: tf.Tensor, count: int, *, seed: int) -> tf.Tensor:
-    """Which of `count` pictures example `index` takes: each once an epoch, in a new order."""
-    if count == 1:
-        return tf.zeros([], tf.int64)
-    key = tf.stack([tf.constant(seed, tf.int64), index // count])
-    last = tf.constant(count - 1, tf.int64)
-    return tf.random.experimental.index_shuffle(index % count, seed=key, max_index=last)
-
-
-class _Contents:
-    """Encoded pictures as a graph sees them: bytes, or paths that it reads."""
-
-    def __init__(self, pictures: Pictures) -> None:
-        self._count = len(pictures)
-        self._values = tf.constant(list(pictures.contents), tf.string)
-        self._are_paths = isinstance(pictures.contents[0], str)
-
-    def __len__(self) -> int:
-        return self._count
-
-    def read(self, index: tf.Tensor) -> tf.Tensor:
-        value = tf.gather(self._values, index)
-        return tf.io.read_file(value) if self._are_paths else value
+def _trimap(alpha: tf.Tensor, anchor: tf.Tensor, random: Draws, config: DataConfig) -> tf.Tensor:
+    """The chain's trimap, uint8 [h w], in which the pixel `anchor` is unknown."""
+    if config.chain == "dim":
+        return dilated_trimap_graph(
+            alpha,
+            anchor=anchor,
+            dilate_px=1 + integer_below(random.dilate, config.dim.dilation_px),
+            largest_px=config.dim.dilation_px,
+        )
+    low, high = config.unknown_px
+    return trimap_graph(
+        alpha,
+        anchor=anchor,
+        erode_px=low + integer_below(random.erode, high - low + 1),
+        dilate_px=low + integer_below(random.dilate, high - low + 1),
+        largest_px=high,
+    )

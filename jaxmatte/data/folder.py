@@ -1,24 +1,30 @@
 """A folder of the user: `foreground/` with RGBA images and `background/` with photographs.
 
+Where there is an `alpha/` too, `foreground/` holds colours and `alpha/` their mattes, in pairs
+whose names agree up to the suffix.
+
 Every file is decoded once when the folder is opened, by the very operations that training uses, so
 that a damaged file is found and named before the first step and not in the middle of a night.
 """
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 from absl import logging
 from tqdm import tqdm
 
 from jaxmatte.data.files import list_images, write_atomically
+from jaxmatte.data.header import too_large
 from jaxmatte.data.pictures import Pictures
 from jaxmatte.matting import InputError
 
 # Part of the key of remembered verdicts: raise it when the checks change.
-VERSION = 1
+VERSION = 2
 
 # Why a file is left out; None for a file that is fine.
 Verdict = str | None
@@ -30,28 +36,34 @@ def folder_pictures(
     """Check and list the pictures of a folder.
 
     Args:
-        root: folder with `foreground/` and `background/`.
+        root: folder with `foreground/` and `background/`, and `alpha/` where the foregrounds have
+            none themselves.
         cache_dir: where verdicts are remembered, by path, size and time of change.
 
     Returns:
         Foregrounds, backgrounds, and the reason for each file that was left out.
 
     Raises:
-        InputError: a folder is missing or empty, or every file of it had to be left out.
+        InputError: a folder is missing or empty, a foreground has no matte or a matte no
+            foreground, or every file had to be left out.
     """
+    paired = (root / "alpha").is_dir()
+    kind = "colours, with their mattes in alpha/" if paired else "RGBA images"
     listed = {
-        "foreground": list_images(root / "foreground", "foregrounds (RGBA images)"),
+        "foreground": list_images(root / "foreground", f"foregrounds ({kind})"),
         "background": list_images(root / "background", "backgrounds (photographs)"),
     }
+    mattes = _pairs(root, listed["foreground"]) if paired else {}
     remembered = _Verdicts(cache_dir)
     checks: Mapping[str, Callable[[Path], Verdict]] = {
-        "foreground": check_foreground,
+        "foreground": (lambda path: check_pair(path, mattes[path])) if paired else check_foreground,
         "background": check_background,
     }
     skipped: dict[str, str] = {}
     kept: dict[str, Pictures] = {}
     for purpose, paths in listed.items():
-        verdicts = remembered.judge(paths, purpose, checks[purpose])
+        partners = mattes if purpose == "foreground" else {}
+        verdicts = remembered.judge(paths, purpose, checks[purpose], partners)
         good = [path for path, verdict in zip(paths, verdicts, strict=True) if verdict is None]
         reasons = {
             f"{purpose}/{path.name}": verdict
@@ -64,16 +76,15 @@ def folder_pictures(
             )
         skipped |= reasons
         kept[purpose] = Pictures(
-            tuple(path.name for path in good), tuple(str(path) for path in good)
+            tuple(path.name for path in good),
+            tuple(str(path) for path in good),
+            tuple(str(partners[path]) for path in good) if partners else None,
         )
     remembered.save()
     if skipped:
+        count = sum(map(len, listed.values()))
         logging.warning(
-            "%s: %d of %d images are left out: %s",
-            root,
-            len(skipped),
-            sum(map(len, listed.values())),
-            _listing(skipped),
+            "%s: %d of %d images are left out: %s", root, len(skipped), count, _listing(skipped)
         )
     return kept["foreground"], kept["background"], skipped
 
@@ -83,12 +94,62 @@ def check_foreground(path: Path) -> Verdict:
     from jaxmatte.data.host_tensorflow import tf
 
     try:
-        pixels = tf.io.decode_png(path.read_bytes(), channels=0).numpy()
+        contents = path.read_bytes()
+        if bomb := too_large(contents):
+            return bomb
+        pixels = tf.io.decode_png(contents, channels=0).numpy()
     except (OSError, tf.errors.OpError) as error:
         return _undecodable(error, "a PNG file")
     if pixels.shape[-1] not in (2, 4):
         return "it has no alpha channel"
-    opacity = pixels[..., -1]
+    return _without_edge(pixels[..., -1])
+
+
+def check_pair(path: Path, matte: Path) -> Verdict:
+    """Say why a file of colours and one of alpha cannot serve as a foreground, or None."""
+    from jaxmatte.data.encoded import decode_alpha
+    from jaxmatte.data.host_tensorflow import tf
+
+    try:
+        contents = path.read_bytes()
+        if bomb := too_large(contents):
+            return bomb
+        colors = tf.io.decode_image(contents, channels=3, expand_animations=False)
+    except (OSError, tf.errors.OpError) as error:
+        return _undecodable(error, "a JPEG, PNG, BMP or GIF file")
+    try:
+        contents = matte.read_bytes()
+        if bomb := too_large(contents):
+            return f"its alpha, {matte.name}: {bomb}"
+        opacity = decode_alpha(tf.constant(contents)).numpy()
+    except (OSError, tf.errors.OpError) as error:
+        reason = _undecodable(error, "a grey JPEG, PNG, BMP or GIF file")
+        return f"its alpha, {matte.name}: {reason}"
+    height, width = colors.shape[:2]
+    if (height, width) != opacity.shape:
+        return (
+            f"it is {width}x{height} and its alpha, {matte.name}, is "
+            f"{opacity.shape[1]}x{opacity.shape[0]}; both must be of one size"
+        )
+    return _without_edge(opacity)
+
+
+def check_background(path: Path) -> Verdict:
+    """Say why a file cannot serve as a background, or None."""
+    from jaxmatte.data.host_tensorflow import tf
+
+    try:
+        contents = path.read_bytes()
+        if bomb := too_large(contents):
+            return bomb
+        tf.io.decode_image(contents, channels=3, expand_animations=False)
+    except (OSError, tf.errors.OpError) as error:
+        return _undecodable(error, "a JPEG, PNG, BMP or GIF file")
+    return None
+
+
+def _without_edge(opacity: np.ndarray) -> Verdict:
+    """Say why no region of a matte, uint8 [h w], would be unknown, or None."""
     if ((opacity > 0) & (opacity < 255)).any():
         return None
     if opacity.min() == 255:
@@ -98,16 +159,25 @@ def check_foreground(path: Path) -> Verdict:
     return "its alpha holds 0 and 255 only (a hard cut-out), with no soft edge to learn from"
 
 
-def check_background(path: Path) -> Verdict:
-    """Say why a file cannot serve as a background, or None."""
-    from jaxmatte.data.host_tensorflow import tf
-
-    try:
-        contents = path.read_bytes()
-        tf.io.decode_image(contents, channels=3, expand_animations=False)
-    except (OSError, tf.errors.OpError) as error:
-        return _undecodable(error, "a JPEG, PNG, BMP or GIF file")
-    return None
+def _pairs(root: Path, foregrounds: Sequence[Path]) -> Mapping[Path, Path]:
+    """The matte of each foreground; all that stand alone, or twice, are named in one message."""
+    mattes = list_images(root / "alpha", "mattes (one for each file of foreground/)")
+    by_stem = {path.stem: path for path in mattes}
+    stems = [path.stem for path in foregrounds]
+    alone = [f"foreground/{path.name}" for path in foregrounds if path.stem not in by_stem]
+    alone += [f"alpha/{path.name}" for path in mattes if path.stem not in set(stems)]
+    for folder, paths in (("foreground", foregrounds), ("alpha", mattes)):
+        counts = Counter(path.stem for path in paths)
+        alone += [f"{folder}/{path.name} (twice)" for path in paths if counts[path.stem] > 1]
+    if alone:
+        shown = ", ".join(alone[:10]) + (", ..." if len(alone) > 10 else "")
+        raise InputError(
+            f"{root}: {len(alone)} of {len(foregrounds)} foregrounds and {len(mattes)} mattes "
+            f"have no partner of their name: {shown}; each file of foreground/ goes with the one "
+            "file of alpha/ whose name agrees up to the suffix: add what is missing, or move "
+            "these away"
+        )
+    return {path: by_stem[path.stem] for path in foregrounds}
 
 
 def _undecodable(error: Exception, wanted: str) -> str:
@@ -141,10 +211,19 @@ class _Verdicts:
         return known if isinstance(known, dict) else {}
 
     def judge(
-        self, paths: Sequence[Path], purpose: str, check: Callable[[Path], Verdict]
+        self,
+        paths: Sequence[Path],
+        purpose: str,
+        check: Callable[[Path], Verdict],
+        partners: Mapping[Path, Path],
     ) -> list[Verdict]:
         """Verdicts on `paths`, in order; those not known are found by several threads."""
         keys = [_key(path, purpose) for path in paths]
+        if partners:
+            keys = [
+                f"{key}|{_key(partners[path], 'alpha')}"
+                for key, path in zip(keys, paths, strict=True)
+            ]
         unknown = [index for index, key in enumerate(keys) if key not in self._known]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             found = tqdm(

@@ -18,10 +18,13 @@ class Pictures:
     Attributes:
         names: file names, or what stands for them; unique.
         contents: for each the encoded bytes, or the path of the file that holds them.
+        alphas: likewise the matte of each, where it is a file of its own; `contents` are then
+            colours without alpha.
     """
 
     names: tuple[str, ...]
     contents: tuple[bytes, ...] | tuple[str, ...]
+    alphas: tuple[str, ...] | tuple[bytes, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -32,16 +35,27 @@ class Pictures:
         Raises:
             InputError: its file can no longer be read.
         """
-        content = self.contents[index]
-        if isinstance(content, bytes):
-            return content
-        try:
-            return Path(content).read_bytes()
-        except OSError as error:
-            raise InputError(
-                f"{content}: cannot be read any more ({error.strerror}); it was there when the "
-                "data set was opened"
-            ) from error
+        return _read(self.contents[index])
+
+    def read_alpha(self, index: int) -> bytes | None:
+        """The encoded bytes of one matte; None where the picture itself holds it.
+
+        Raises:
+            InputError: its file can no longer be read.
+        """
+        return None if self.alphas is None else _read(self.alphas[index])
+
+
+def _read(content: bytes | str) -> bytes:
+    if isinstance(content, bytes):
+        return content
+    try:
+        return Path(content).read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"{content}: cannot be read any more ({error.strerror}); it was there when the "
+            "data set was opened"
+        ) from error
 
 
 def split(
@@ -82,4 +96,5 @@ def _take(pictures: Pictures, indices: Sequence[int]) -> Pictures:
     return Pictures(
         tuple(pictures.names[index] for index in indices),
         tuple(pictures.contents[index] for index in indices),  # pyright: ignore[reportArgumentType]
+        pictures.alphas and tuple(pictures.alphas[index] for index in indices),  # pyright: ignore[reportArgumentType]
     )

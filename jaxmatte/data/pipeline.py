@@ -62,7 +62,7 @@ def training_batches(
             )
         batches = array_batches
     else:
-        from jaxmatte.data.crops import composite_batches as batches
+        from jaxmatte.data.feed import composite_batches as batches
     return batches(
         source,  # pyright: ignore[reportArgumentType]
         config,

@@ -18,7 +18,7 @@ class CompositeSource:
     Attributes:
         name: what it is, for logs and reports.
         fingerprint: SHA-256 of what it is made of and of how that is split.
-        foregrounds: encoded RGBA pictures of each split.
+        foregrounds: encoded RGBA pictures, or pairs of colours and alpha, of each split.
         backgrounds: encoded photographs of each split.
         skipped: for each file that was left out, the reason.
     """
@@ -93,6 +93,8 @@ def _composite_source(
             digest.update(f"[{part}]".encode())
             for picture, content in zip(pictures.names, pictures.contents, strict=True):
                 digest.update(f"{len(picture)}:{picture}:".encode() + _identity(content))
+            for alpha in pictures.alphas or ():
+                digest.update(b"alpha:" + _identity(alpha))
     return CompositeSource(name, digest.hexdigest(), split_foregrounds, split_backgrounds, skipped)
 
 

@@ -1,8 +1,9 @@
 """Trimaps from alpha as a TensorFlow graph; see `jaxmatte.data.trimap`."""
 
 # TensorFlow's type stubs know less than its functions accept.
-# pyright: reportArgumentType=false
+# pyright: reportArgumentType=false, reportOperatorIssue=false, reportAttributeAccessIssue=false
 
+from jaxmatte.data.disc_graph import grow_by_discs
 from jaxmatte.data.host_tensorflow import tf
 from jaxmatte.data.trimap import HALF_LEVEL
 from jaxmatte.matting import Trimap
@@ -11,7 +12,7 @@ from jaxmatte.matting import Trimap
 def trimap_graph(
     alpha: tf.Tensor,
     *,
-    anchor: tf.Tensor,
+    anchor: tf.Tensor | None = None,
     erode_px: tf.Tensor,
     dilate_px: tf.Tensor,
     largest_px: int,
@@ -20,7 +21,8 @@ def trimap_graph(
 
     Args:
         alpha: float32 [h w], static shape.
-        anchor: int32 [2], row and column of a pixel that is unknown whatever its alpha.
+        anchor: int32 [2], row and column of a pixel that is unknown whatever its alpha; None has
+            none.
         erode_px: int32 scalar, at most `largest_px`.
         dilate_px: int32 scalar, at most `largest_px`.
         largest_px: Python int that bounds both radii and sets the cost.
@@ -28,47 +30,42 @@ def trimap_graph(
     Returns:
         uint8 [h w] of trimap codes.
     """
-    at_anchor = tf.scatter_nd([anchor], tf.constant([True]), tf.constant(alpha.shape.as_list()))
-    regions = tf.stack([alpha <= 1 - HALF_LEVEL, alpha >= HALF_LEVEL]) | at_anchor
-    not_opaque, not_transparent = tf.unstack(_squared_distance(regions, largest_px))
-    codes = tf.fill(alpha.shape, tf.constant(Trimap.UNKNOWN, tf.uint8))
-    codes = tf.where(
-        not_opaque > tf.square(erode_px), tf.constant(Trimap.FOREGROUND, tf.uint8), codes
-    )
-    return tf.where(
-        not_transparent > tf.square(dilate_px), tf.constant(Trimap.BACKGROUND, tf.uint8), codes
-    )
+    regions = tf.stack([alpha <= 1 - HALF_LEVEL, alpha >= HALF_LEVEL]) | _at(anchor, alpha)
+    radii = tf.stack([erode_px, dilate_px])
+    near = grow_by_discs(regions, radii, largest_px=largest_px)
+    return _codes(opaque=~near[0], transparent=~near[1])
 
 
-def _squared_distance(regions: tf.Tensor, largest_px: int) -> tf.Tensor:
-    """Squared Euclidean distance to each region, exact up to `largest_px` and beyond it larger.
+def dilated_trimap_graph(
+    alpha: tf.Tensor, *, anchor: tf.Tensor, dilate_px: tf.Tensor, largest_px: int
+) -> tf.Tensor:
+    """Draw the trimap whose unknown region is the partly transparent one, grown by a disc.
 
-    Rows first: in the flattened mask the last true pixel at or before a pixel, and the next one
-    after it, come from a running count; `largest_px + 1` false columns between rows keep the
-    search within a row. Then the minimum of d(y + dy)^2 + dy^2 over the column.
+    Unlike `trimap_graph` it leaves known what lies along an edge without soft pixels.
 
     Args:
-        regions: bool [k h w], static shape.
-        largest_px: distance up to which values are exact.
+        alpha: float32 [h w], static shape.
+        anchor: int32 [2], row and column of a pixel that counts as partly transparent.
+        dilate_px: int32 scalar, at most `largest_px`.
+        largest_px: Python int that bounds the radius and sets the cost.
 
     Returns:
-        int32 [k h w].
+        uint8 [h w] of trimap codes.
     """
-    count, height, width = (int(side) for side in regions.shape)
-    beyond = largest_px + 1
-    flat = tf.reshape(tf.pad(regions, [[0, 0], [0, 0], [0, beyond]]), [-1])
-    here = tf.range(tf.size(flat))
-    found = tf.cast(tf.where(flat)[:, 0], tf.int32)
-    places = tf.concat([[-beyond], found, [tf.size(flat) + beyond]], axis=0)
-    order = tf.cumsum(tf.cast(flat, tf.int32))
-    nearest = tf.minimum(here - tf.gather(places, order), tf.gather(places, order + 1) - here)
-    nearest = tf.reshape(tf.minimum(nearest, beyond), [count, height, width + beyond])
-    in_row = tf.square(nearest)[:, :, :width]
-    padded = tf.pad(
-        in_row, [[0, 0], [largest_px, largest_px], [0, 0]], constant_values=beyond * beyond
-    )
-    squared = in_row
-    for dy in range(-largest_px, largest_px + 1):
-        row = largest_px + dy
-        squared = tf.minimum(squared, padded[:, row : row + height] + dy * dy)
-    return squared
+    opaque, transparent = alpha > 1 - HALF_LEVEL, alpha < HALF_LEVEL
+    partial = ~(opaque | transparent) | _at(anchor, alpha)
+    known = ~grow_by_discs(partial[None], dilate_px[None], largest_px=largest_px)[0]
+    return _codes(opaque=opaque & known, transparent=transparent & known)
+
+
+def _at(anchor: tf.Tensor | None, alpha: tf.Tensor) -> tf.Tensor:
+    """A mask of one pixel, or of none."""
+    if anchor is None:
+        return tf.zeros(alpha.shape, tf.bool)
+    return tf.scatter_nd([anchor], tf.constant([True]), tf.constant(alpha.shape.as_list()))
+
+
+def _codes(*, opaque: tf.Tensor, transparent: tf.Tensor) -> tf.Tensor:
+    unknown = tf.fill(opaque.shape, tf.constant(Trimap.UNKNOWN, tf.uint8))
+    codes = tf.where(opaque, tf.constant(Trimap.FOREGROUND, tf.uint8), unknown)
+    return tf.where(transparent, tf.constant(Trimap.BACKGROUND, tf.uint8), codes)

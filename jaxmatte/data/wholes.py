@@ -3,14 +3,16 @@
 import hashlib
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, UInt8
 from PIL import Image
 
 from jaxmatte.data.config import DataConfig
 from jaxmatte.data.examples import Example
 from jaxmatte.data.images import read_image, read_rgba
+from jaxmatte.data.pictures import Pictures
 from jaxmatte.data.sources import CompositeSource
 from jaxmatte.data.trimap import trimap_from_alpha
+from jaxmatte.matting import InputError
 
 Size = tuple[int, int]
 
@@ -22,7 +24,7 @@ def composite_examples(
     foregrounds, backgrounds = source.foregrounds[split], source.backgrounds[split]
     examples = []
     for index, name in enumerate(foregrounds.names):
-        premultiplied = _fitted_foreground(foregrounds.read(index), name, config.evaluation_side_px)
+        premultiplied = _fitted_foreground(foregrounds, index, config.evaluation_side_px)
         # Consecutive places in a shuffled ring, so that no background repeats before it must.
         first = int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:4], "big")
         for turn in range(min(config.evaluation_composites, len(backgrounds))):
@@ -49,14 +51,31 @@ def _example(
     return Example(name, np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8), trimap, alpha)
 
 
-def _fitted_foreground(contents: bytes, name: str, longest_px: int) -> Float32[np.ndarray, "h w 4"]:
+def _fitted_foreground(
+    foregrounds: Pictures, index: int, longest_px: int
+) -> Float32[np.ndarray, "h w 4"]:
     """Premultiplied colours and alpha, reduced to `longest_px` where larger."""
-    rgba = read_rgba(name, contents).astype(np.float32) / 255
+    rgba = _straight_rgba(foregrounds, index).astype(np.float32) / 255
     premultiplied = np.dstack([rgba[..., :3] * rgba[..., 3:], rgba[..., 3]])
     height, width = premultiplied.shape[:2]
     ratio = min(1.0, longest_px / max(height, width))
     size = (max(1, round(height * ratio)), max(1, round(width * ratio)))
     return np.clip(_resized(premultiplied, size), 0, 1)
+
+
+def _straight_rgba(foregrounds: Pictures, index: int) -> UInt8[np.ndarray, "h w 4"]:
+    """A foreground of one file, or of two."""
+    name, contents = foregrounds.names[index], foregrounds.read(index)
+    matte = foregrounds.read_alpha(index)
+    if matte is None:
+        return read_rgba(name, contents)
+    colors, alpha = read_image(name, contents), read_image(f"alpha of {name}", matte)[..., 0]
+    if colors.shape[:2] != alpha.shape:
+        raise InputError(
+            f"{name}: the foreground is {colors.shape[1]}x{colors.shape[0]} and its alpha "
+            f"{alpha.shape[1]}x{alpha.shape[0]}; they must be of one size"
+        )
+    return np.dstack([colors, alpha])
 
 
 def _covering_background(contents: bytes, name: str, size: Size) -> Float32[np.ndarray, "h w 3"]:

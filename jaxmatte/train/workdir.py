@@ -22,6 +22,7 @@ _FREE = (
     "data.root",
     "model.encoder_weights",
     "data.workers",
+    "data.service",
     "mesh.",
     "evaluate.",
     # Each row of a comparison has a folder, which settles its own methods.

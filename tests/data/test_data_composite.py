@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from jaxmatte.data import augment, composite
+from jaxmatte.data.encoded import rgba_cutout
 from jaxmatte.data.host_tensorflow import tf
 from jaxmatte.data.images import encode_png
 
@@ -23,7 +24,10 @@ def filter_matrix(length: int, corner: float, scale: float, crop_px: int) -> np.
 def test_foreground_window_is_filtered_premultiplied(corner, scale):
     rgba = np.random.default_rng(0).integers(0, 256, (45, 50, 4), np.uint8)
     actual = composite.cut_foreground(
-        tf.constant(rgba), corner=tf.constant(corner), scale=tf.constant(scale), crop_px=32
+        rgba_cutout(tf.constant(rgba)),
+        corner=tf.constant(corner),
+        scale=tf.constant(scale),
+        crop_px=32,
     ).numpy()
     straight = rgba / 255
     premultiplied = np.dstack([straight[..., :3] * straight[..., 3:], straight[..., 3]])
