@@ -150,14 +150,15 @@ def _started(
     """A loader in a process of its own; what is yielded lets it run for some seconds."""
     command = [sys.executable, __file__, "--worker", name]
     command += ["--pictures", str(folder), "--crop", str(crop)]
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        # Before any library counts the cores.
-        preexec_fn=lambda: os.sched_setaffinity(0, {core}),
-    )
+    allowed = os.sched_getaffinity(0)
+    # Inherited, so that it holds before any library of the process counts the cores.
+    os.sched_setaffinity(0, {core})
+    try:
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+    finally:
+        os.sched_setaffinity(0, allowed)
     assert process.stdin is not None and process.stdout is not None
     requests, answers = process.stdin, process.stdout
 
