@@ -169,6 +169,10 @@ def test_a_run_of_the_recipe_ends_with_a_report_of_widths(experiment, trained, t
     page = (tmp_path / "report.html").read_text()
     for expected in ("cut, not trained again", "student without teacher", "stage3/conv1"):
         assert expected in page
+    told = read_pruning(tmp_path / "student" / "model.safetensors")
+    assert told["reached"] < told["target"] == 0.5 * told["full"]
+    reached = told["reached"] / told["full"]
+    assert f"50.00% was asked and {reached:.2%} reached, counted on 64 x 64 pixels" in page
     scores = json.loads((tmp_path / "scores.json").read_text())["scores"]["test split"]
     assert list(scores)[-2:] == ["student", "trimap alone"]
 
