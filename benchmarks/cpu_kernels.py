@@ -1,7 +1,7 @@
 """What `jaxmatte.cpu.tune` gains on CPUs: each network in processes with and without it, in turns.
 
 A process sets itself up in one way, compiles one network and times its forward passes, or its train
-steps. The ways: `tuned`, as every command of jaxmatte works; `ynnpack`, with YNNPACK's operations
+steps. The ways: `tuned`, as trainings and predictions are set up; `ynnpack`, with YNNPACK's operations
 as jaxlib would choose them; `fresh memory`, tuned but with memory given back after each call; and
 `plain`, none of both.
 

@@ -12,6 +12,7 @@ from drawn_weights import draw_variables
 from PIL import Image
 from typer.testing import CliRunner
 
+from jaxmatte import cli_prune
 from jaxmatte.cli import app
 from jaxmatte.evaluate import latency
 from jaxmatte.main import check_settings
@@ -221,6 +222,11 @@ def test_files_are_not_destroyed(model_file, tmp_path):
     page = tmp_path / "page.html"
     refused(prune(page, tmp_path / "x.safetensors", "--macs", 0.5, "--report", page), page)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_counts_are_told_to_the_last_digit():
+    assert cli_prune._exact(12_251_988_224.0) == "12251988224"
+    assert cli_prune._exact(1.5) == "1.5"
 
 
 def test_a_folder_in_the_place_of_a_file_is_named(model_file, tmp_path):

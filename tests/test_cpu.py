@@ -101,3 +101,23 @@ def test_commands_set_it_up(entry, monkeypatch):
         monkeypatch.setattr(main.app, "run", lambda *given, **options: None)
         main.entry()
     assert calls == [entry]
+
+
+@pytest.mark.parametrize("limit", [(), ("--max-memory", "4GB")], ids=["unlimited", "limited"])
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_freed_memory_is_given_back_where_it_is_limited(command, limit, tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from jaxmatte.cli import app
+
+    calls = []
+    monkeypatch.setattr(cpu, "keep_memory", lambda: calls.append(command))
+    missing = str(tmp_path / "missing")
+    given = ["--image", missing, "--trimap", missing]
+    if command == "predict":
+        given = [missing, *given, "--output", str(tmp_path / "alpha.png")]
+    else:
+        given = ["--model", missing, *given, "--alpha", missing]
+    result = CliRunner().invoke(app, [command, *given, *limit])
+    assert result.exit_code == 2 and "missing" in result.output
+    assert calls == ([] if limit else [command])
