@@ -1,8 +1,8 @@
 """What `jaxmatte.cpu.tune` gains on CPUs: each network in processes with and without it, in turns.
 
 A process sets itself up in one way, compiles one network and times its forward passes, or its train
-steps. The ways: `tuned`, as trainings and predictions are set up; `ynnpack`, with YNNPACK's operations
-as jaxlib would choose them; `fresh memory`, tuned but with memory given back after each call; and
+steps. The ways: `tuned`, as trainings and predictions are; `ynnpack`, with YNNPACK's operations as
+jaxlib would choose them; `fresh memory`, tuned but with memory given back after each call; and
 `plain`, none of both.
 
     python benchmarks/cpu_kernels.py [--networks gcam-student ...] [--widths 1 0.5] [--train]
