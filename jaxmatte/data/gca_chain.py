@@ -32,7 +32,7 @@ from jaxmatte.data.composite import ANCHOR_MARGIN, pick_anchor, square_box
 from jaxmatte.data.config import DataConfig
 from jaxmatte.data.encoded import Contents, Cutout, Foregrounds, decode_window, shuffled
 from jaxmatte.data.host_tensorflow import tf
-from jaxmatte.data.hsv import jitter_hsv
+from jaxmatte.data.hsv import jitter_hsv, total
 from jaxmatte.data.sources import CompositeSource
 from jaxmatte.data.trimap import HALF_LEVEL
 from jaxmatte.data.trimap_graph import trimap_graph
@@ -280,9 +280,7 @@ def background_crop(
         return lambda: tf.cast(tf.image.resize(window, size, method=kernel), tf.float32)
 
     branches = [resized(kernel) for kernel in BACKGROUND_KERNELS]
-    levels = tf.switch_case(tf.where(reduced, last, chosen), branches)
-    # Bicubic interpolation overshoots.
-    return tf.clip_by_value(levels / 255, 0.0, 1.0)
+    return _unit(tf.switch_case(tf.where(reduced, last, chosen), branches))
 
 
 def composite_layers(
@@ -307,48 +305,51 @@ def composite_layers(
     """
     gca = config.gca
     low, high = gca.unknown_px
-    alpha, straight, trimap = _changed(
-        layer,
+    # Programs of their own: what one of them gives is not computed anew in each use of it.
+    alpha, seen, straight = _straight(layer)
+    foreground = jitter_hsv(
+        straight,
+        seen,
         hue_turns=(2 * random.hue - 1) * gca.hue_degrees / 360,
         saturation=(2 * random.saturation - 1) * gca.saturation_jitter,
         value=(2 * random.value - 1) * gca.value_jitter,
+    )
+    trimap = _trimap(
+        alpha,
         erode_px=low + integer_below(random.erode, high - low + 1),
         dilate_px=low + integer_below(random.dilate, high - low + 1),
         largest_px=high,
     )
-    # A program of its own: the image is the same bit for bit with and without the layers.
-    image = _composited(alpha, straight, background)
-    example = {"image": image, "trimap": trimap, "alpha": alpha}
-    layers = {"foreground": straight, "background": background}
-    return example | layers if colors else example
+    example = {
+        "image": _composited(alpha, foreground, background),
+        "trimap": trimap,
+        "alpha": alpha,
+    }
+    return example | {"foreground": foreground, "background": background} if colors else example
 
 
 @compiled
-def _changed(
-    layer: list[tf.Tensor],
-    *,
-    hue_turns: tf.Tensor,
-    saturation: tf.Tensor,
-    value: tf.Tensor,
-    erode_px: tf.Tensor,
-    dilate_px: tf.Tensor,
-    largest_px: int,
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Alpha, the jittered colours, float32 [h w 3], and the trimap of a layer."""
+def _straight(layer: list[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+    """Alpha, where it is seen, and straight colours: float32, bool and thrice float32, [h w]."""
     seen = layer[3] >= FAINTEST
     alpha = tf.where(seen, layer[3], 0.0)
-    straight = [tf.minimum(color / tf.maximum(alpha, FAINTEST), 1.0) for color in layer[:3]]
     # As in `jaxmatte.data.augment.straight_color`: the mean colour where nothing is seen.
-    means = [
-        tf.math.divide_no_nan(tf.reduce_sum(color), tf.reduce_sum(alpha)) for color in layer[:3]
-    ]
+    means = [tf.math.divide_no_nan(total(color), total(alpha)) for color in layer[:3]]
+    straight = [color / tf.maximum(alpha, FAINTEST) for color in layer[:3]]
     filled = [
-        tf.where(seen, color, tf.minimum(mean, 1.0))
+        tf.minimum(tf.where(seen, color, mean), 1.0)
         for color, mean in zip(straight, means, strict=True)
     ]
-    jittered = jitter_hsv(filled, seen, hue_turns=hue_turns, saturation=saturation, value=value)
-    trimap = trimap_graph(alpha, erode_px=erode_px, dilate_px=dilate_px, largest_px=largest_px)
-    return alpha, tf.stack(jittered, axis=-1), trimap
+    return alpha, seen, filled
+
+
+_trimap = compiled(trimap_graph)
+
+
+@compiled
+def _unit(levels: tf.Tensor) -> tf.Tensor:
+    # Bicubic interpolation overshoots.
+    return tf.clip_by_value(levels / 255, 0.0, 1.0)
 
 
 @compiled

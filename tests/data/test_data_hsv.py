@@ -28,16 +28,13 @@ def oracle(color, seen, hue_turns, saturation, value):
 
 def jittered(color, seen, hue_turns, saturation, value):
     channels = [tf.constant(color[..., index]) for index in range(3)]
-    return np.stack(
-        jitter_hsv(
-            channels,
-            tf.constant(seen),
-            hue_turns=tf.constant(hue_turns),
-            saturation=tf.constant(saturation),
-            value=tf.constant(value),
-        ),
-        axis=-1,
-    )
+    return jitter_hsv(
+        channels,
+        tf.constant(seen),
+        hue_turns=tf.constant(hue_turns),
+        saturation=tf.constant(saturation),
+        value=tf.constant(value),
+    ).numpy()
 
 
 @pytest.mark.parametrize(

@@ -101,17 +101,35 @@ def test_beside_the_picture_all_is_transparent(offset):
 
 
 @pytest.mark.parametrize("block", [(2, 2), (3, 1), (5, 7)])
-def test_block_means_count_colours_by_their_alpha(block):
+def test_sums_of_blocks_count_colours_by_their_alpha(block):
     rgba = np.random.default_rng(2).integers(0, 256, (23, 31, 4), np.uint8)
-    actual = warp.block_means(tf.constant(rgba), tf.constant(block)).numpy()
     rows, columns = (-(-side // step) for side, step in zip((23, 31), block, strict=True))
+    words = rgba_cutout(tf.constant(rgba)).words(tf.constant([0, 0]), tf.constant([23, 31]))
+    sums, count = warp.block_sums(
+        words, tf.constant([23, 31]), tf.constant(block), rooms=[500, 2000]
+    )
+    lanes = sums.numpy().view(np.uint16).reshape(rows, columns, 4)
+    assert count == block[0] * block[1]
     padded = np.zeros((rows * block[0], columns * block[1], 4))
     padded[:23, :31] = premultiplied(rgba)
     means = padded.reshape(rows, block[0], columns, block[1], 4).mean(axis=(1, 3))
-    # Each product with alpha is rounded to a level, and so is the mean.
-    np.testing.assert_allclose(actual[..., 3] / 255, means[..., 3], atol=0.51 / 255)
-    back = actual[..., :3] / 255 * means[..., 3:]
-    np.testing.assert_allclose(back, means[..., :3], atol=1.1 / 255)
+    # Each product with alpha is rounded to a level.
+    np.testing.assert_allclose(lanes / count.numpy() / 255, means, atol=0.51 / 255)
+
+
+def test_means_of_blocks_have_straight_colours():
+    # Red and green of full and of half alpha, beside nothing: alpha 127.5, colours by alpha.
+    rgba = np.uint8([[[255, 0, 0, 255], [0, 255, 0, 128]], [[9, 9, 9, 0], [0, 0, 255, 127]]])
+    crop = warp.warp_cutout(
+        rgba_cutout(tf.constant(rgba)),
+        affine(2 * np.eye(2, dtype=np.float32), np.zeros(2, np.float32)),
+        crop_px=CROP,
+        nearest=tf.constant(True),
+    )
+    np.testing.assert_allclose(
+        np.stack(crop)[:, 0, 0], np.array([255, 128, 127, 510]) / 4 / 255, atol=1.1 / 255
+    )
+    assert (np.stack(crop)[:, 1:] == 0).all()
 
 
 @pytest.mark.parametrize("step", [4, 40])
