@@ -77,9 +77,10 @@ def default_workdir(config: Experiment) -> pathlib.Path:
     given = [
         _OVERRIDE.sub("", part).split("=")[0] for part in sys.argv[1:] if _OVERRIDE.match(part)
     ]
-    if not ("data.root" in given or decisive(dict.fromkeys(given))):
+    places = {"data.root": config.data.root, "data.backgrounds": config.data.backgrounds}
+    if not (places.keys() & set(given) or decisive(dict.fromkeys(given))):
         return pathlib.Path("runs", config.name)
-    settings = decisive(config.to_json()) | {"data.root": config.data.root}
+    settings = decisive(config.to_json()) | places
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     return pathlib.Path("runs", f"{config.name}-{digest[:8]}")
 

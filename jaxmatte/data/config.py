@@ -7,7 +7,9 @@ import re
 from jaxmatte.data.chain_config import DimConfig, GcaConfig
 from jaxmatte.matting import InputError
 
-SOURCES = ("embedded", "folder", "arrays")
+# Published sets that have foregrounds to train on; see `jaxmatte.data.builders`.
+SETS = ("composition_1k", "distinctions_646", "tuxpaint_stamps")
+SOURCES = ("embedded", "folder", "arrays", *SETS)
 CHAINS = ("crops", "gca", "dim")
 
 _SERVICE = re.compile(r"grpc://[^\s/:]+:(\d{1,5})")
@@ -22,11 +24,15 @@ class DataConfig:
 
     Attributes:
         source: `embedded` draws mattes procedurally and takes photographs from the scikit-image
-            and scikit-learn packages; `folder` reads `root`; `arrays` reads ready-made crops from
-            the file `root` and needs no TensorFlow.
+            and scikit-learn packages; `folder` reads `root`; `composition_1k`,
+            `distinctions_646` and `tuxpaint_stamps` read the training foregrounds of a copy of the
+            set in `root`; `arrays` reads ready-made crops from the file `root` and needs no
+            TensorFlow.
         root: folder with `foreground/` (RGBA images) and `background/` (any images), or with
             `foreground/` (any images), `alpha/` (mattes, paired by name up to the suffix) and
-            `background/`; or the `.npz` file of crops.
+            `background/`; or the folder of the set; or the `.npz` file of crops.
+        backgrounds: folder of photographs, directly or in folders below, to lay a set's foregrounds
+            over; empty takes those that lie with the set. The other sources do not read it.
         chain: how a crop is cut, changed and given its trimap: `crops` as the fields here have it,
             `gca` and `dim` as GCA Matting and Deep Image Matting do. Of the fields from
             `crop_scales` to `channel_shuffle` gca reads none, and dim all but the first two.
@@ -53,6 +59,7 @@ class DataConfig:
 
     source: str = "embedded"
     root: str = ""
+    backgrounds: str = ""
     chain: str = "crops"
     gca: GcaConfig = dataclasses.field(default_factory=GcaConfig)
     dim: DimConfig = dataclasses.field(default_factory=DimConfig)
@@ -78,6 +85,16 @@ class DataConfig:
             raise InputError(
                 "data.source is 'folder' but data.root is empty; "
                 "give --config.data.root=DIR with DIR/foreground and DIR/background"
+            )
+        if self.source in SETS and not self.root:
+            raise InputError(
+                f"data.source is {self.source!r} but data.root is empty; give "
+                f"--config.data.root=DIR; `jaxmatte data check {self.source}` says what is in it"
+            )
+        if self.backgrounds and self.source not in SETS:
+            raise InputError(
+                f"data.backgrounds is {self.backgrounds!r}, and data.source {self.source!r} does "
+                f"not read it; it is for {', '.join(SETS)}"
             )
         if self.chain not in CHAINS:
             raise InputError(f"data.chain is {self.chain!r}; it may be one of {CHAINS}")

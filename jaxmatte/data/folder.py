@@ -10,7 +10,7 @@ that a damaged file is found and named before the first step and not in the midd
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -49,44 +49,53 @@ def folder_pictures(
     """
     paired = (root / "alpha").is_dir()
     kind = "colours, with their mattes in alpha/" if paired else "RGBA images"
-    listed = {
-        "foreground": list_images(root / "foreground", f"foregrounds ({kind})"),
-        "background": list_images(root / "background", "backgrounds (photographs)"),
-    }
-    mattes = _pairs(root, listed["foreground"]) if paired else {}
+    colors = list_images(root / "foreground", f"foregrounds ({kind})")
+    behind = list_images(root / "background", "backgrounds (photographs)")
+    mattes = _pairs(root, colors) if paired else {}
+    foregrounds = Pictures(
+        tuple(path.name for path in colors),
+        tuple(map(str, colors)),
+        tuple(str(mattes[path]) for path in colors) if paired else None,
+    )
+    backgrounds = Pictures(tuple(path.name for path in behind), tuple(map(str, behind)))
+    return usable_pictures(root, foregrounds, backgrounds, cache_dir)
+
+
+def usable_pictures(
+    root: Path, foregrounds: Pictures, backgrounds: Pictures, cache_dir: Path | None
+) -> tuple[Pictures, Pictures, Mapping[str, str]]:
+    """Check the files of pictures; those that training cannot use are left out, and named.
+
+    Args:
+        root: what they belong to, for messages.
+        foregrounds: files of RGBA images, or of colours and alphas.
+        backgrounds: files of photographs.
+        cache_dir: see `folder_pictures`, and for what is returned and raised.
+    """
     remembered = _Verdicts(cache_dir)
-    checks: Mapping[str, Callable[[Path], Verdict]] = {
-        "foreground": (lambda path: check_pair(path, mattes[path])) if paired else check_foreground,
-        "background": check_background,
-    }
     skipped: dict[str, str] = {}
-    kept: dict[str, Pictures] = {}
-    for purpose, paths in listed.items():
-        partners = mattes if purpose == "foreground" else {}
-        verdicts = remembered.judge(paths, purpose, checks[purpose], partners)
-        good = [path for path, verdict in zip(paths, verdicts, strict=True) if verdict is None]
+    kept: list[Pictures] = []
+    for purpose, pictures in (("foreground", foregrounds), ("background", backgrounds)):
+        verdicts = remembered.judge(pictures, purpose)
+        good = [index for index, verdict in enumerate(verdicts) if verdict is None]
         reasons = {
-            f"{purpose}/{path.name}": verdict
-            for path, verdict in zip(paths, verdicts, strict=True)
+            f"{purpose}/{name}": verdict
+            for name, verdict in zip(pictures.names, verdicts, strict=True)
             if verdict is not None
         }
         if not good:
             raise InputError(
-                f"{root / purpose}: none of {len(paths)} images can be used: {_listing(reasons)}"
+                f"{root}: none of {len(pictures)} images can be used: {_listing(reasons)}"
             )
         skipped |= reasons
-        kept[purpose] = Pictures(
-            tuple(path.name for path in good),
-            tuple(str(path) for path in good),
-            tuple(str(partners[path]) for path in good) if partners else None,
-        )
+        kept.append(pictures.take(good))
     remembered.save()
     if skipped:
-        count = sum(map(len, listed.values()))
+        count = len(foregrounds) + len(backgrounds)
         logging.warning(
             "%s: %d of %d images are left out: %s", root, len(skipped), count, _listing(skipped)
         )
-    return kept["foreground"], kept["background"], skipped
+    return kept[0], kept[1], skipped
 
 
 def check_foreground(path: Path) -> Verdict:
@@ -210,24 +219,27 @@ class _Verdicts:
             return {}
         return known if isinstance(known, dict) else {}
 
-    def judge(
-        self,
-        paths: Sequence[Path],
-        purpose: str,
-        check: Callable[[Path], Verdict],
-        partners: Mapping[Path, Path],
-    ) -> list[Verdict]:
-        """Verdicts on `paths`, in order; those not known are found by several threads."""
+    def judge(self, pictures: Pictures, purpose: str) -> list[Verdict]:
+        """Verdicts on files, in order; those not known are found by several threads."""
+        paths = [Path(str(content)) for content in pictures.contents]
+        mattes = None if pictures.alphas is None else [Path(str(each)) for each in pictures.alphas]
         keys = [_key(path, purpose) for path in paths]
-        if partners:
+        if mattes is not None:
             keys = [
-                f"{key}|{_key(partners[path], 'alpha')}"
-                for key, path in zip(keys, paths, strict=True)
+                f"{key}|{_key(matte, 'alpha')}" for key, matte in zip(keys, mattes, strict=True)
             ]
+
+        def check(index: int) -> Verdict:
+            if purpose == "background":
+                return check_background(paths[index])
+            if mattes is None:
+                return check_foreground(paths[index])
+            return check_pair(paths[index], mattes[index])
+
         unknown = [index for index, key in enumerate(keys) if key not in self._known]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             found = tqdm(
-                pool.map(lambda index: check(paths[index]), unknown),
+                pool.map(check, unknown),
                 desc=f"checking {purpose}s",
                 total=len(unknown),
                 unit="image",

@@ -29,6 +29,14 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.names)
 
+    def take(self, indices: Sequence[int]) -> "Pictures":
+        """Some of them, in the order of the indices."""
+        return Pictures(
+            tuple(self.names[index] for index in indices),
+            tuple(self.contents[index] for index in indices),  # pyright: ignore[reportArgumentType]
+            self.alphas and tuple(self.alphas[index] for index in indices),  # pyright: ignore[reportArgumentType]
+        )
+
     def read(self, index: int) -> bytes:
         """The encoded bytes of one picture.
 
@@ -89,12 +97,4 @@ def split(
             "add pictures or lower data.validation_fraction and data.test_fraction"
         )
     parts = (order[:train], order[train : train + validation], order[train + validation :])
-    return {name: _take(pictures, sorted(part)) for name, part in zip(SPLITS, parts, strict=True)}
-
-
-def _take(pictures: Pictures, indices: Sequence[int]) -> Pictures:
-    return Pictures(
-        tuple(pictures.names[index] for index in indices),
-        tuple(pictures.contents[index] for index in indices),  # pyright: ignore[reportArgumentType]
-        pictures.alphas and tuple(pictures.alphas[index] for index in indices),  # pyright: ignore[reportArgumentType]
-    )
+    return {name: pictures.take(sorted(part)) for name, part in zip(SPLITS, parts, strict=True)}

@@ -1,4 +1,4 @@
-"""Where training data comes from: drawn mattes, a folder of the user, or a file of ready crops."""
+"""Where training data comes from: drawn mattes, a folder, a published set, or ready crops."""
 
 import dataclasses
 import hashlib
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from jaxmatte.data.arrays import ArraySource, open_arrays
-from jaxmatte.data.config import DataConfig
+from jaxmatte.data.config import SETS, DataConfig
 from jaxmatte.data.pictures import SPLITS, Pictures, split
 
 
@@ -71,6 +71,16 @@ def open_source(config: DataConfig, *, seed: int, cache_dir: Path | None = None)
                 Path(config.root).expanduser(), cache_dir
             )
             name = f"folder {config.root}"
+            return _composite_source(name, foregrounds, backgrounds, skipped, config, seed)
+        case name if name in SETS:
+            from jaxmatte.data.builders import training_pictures
+            from jaxmatte.data.folder import usable_pictures
+
+            root = Path(config.root).expanduser()
+            behind = Path(config.backgrounds).expanduser() if config.backgrounds else None
+            pictures = training_pictures(name, root, backgrounds=behind)
+            foregrounds, backgrounds, skipped = usable_pictures(root, *pictures, cache_dir)
+            name = f"{name} in {config.root}"
             return _composite_source(name, foregrounds, backgrounds, skipped, config, seed)
         case "arrays":
             return open_arrays(Path(config.root).expanduser())

@@ -20,6 +20,7 @@ _FREE = (
     "train.attention_block",
     # What lies there is compared itself, by its fingerprint.
     "data.root",
+    "data.backgrounds",
     "model.encoder_weights",
     "data.workers",
     "data.service",

@@ -16,7 +16,9 @@ from jaxmatte.data.builders.distinctions_646 import Distinctions646
 from jaxmatte.data.builders.folder import Folder
 from jaxmatte.data.builders.listing import Layout
 from jaxmatte.data.builders.ppm_100 import Ppm100
+from jaxmatte.data.builders.training import pictures_of
 from jaxmatte.data.builders.tuxpaint_stamps import TuxpaintStamps
+from jaxmatte.data.pictures import Pictures
 from jaxmatte.matting import InputError
 
 LAYOUTS: tuple[Layout, ...] = (
@@ -61,4 +63,11 @@ def layout(name: str, *, backgrounds: Path | None = None) -> Layout:
     raise InputError(f"there is no set named {name!r}{hint} The sets are {', '.join(names)}")
 
 
-__all__ = ["LAYOUTS", "Layout", "layout"]
+def training_pictures(
+    name: str, root: Path, *, backgrounds: Path | None = None
+) -> tuple[Pictures, Pictures]:
+    """Foregrounds of a set, and photographs to lay them over; see `training.pictures_of`."""
+    return pictures_of(layout(name), root, backgrounds=backgrounds)
+
+
+__all__ = ["LAYOUTS", "Layout", "layout", "training_pictures"]

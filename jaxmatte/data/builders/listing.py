@@ -6,9 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Protocol, runtime_checkable
 
-from jaxmatte.data.pictures import Pictures
-from jaxmatte.matting import InputError
-
 
 class Kind(enum.Enum):
     """What the pictures of a split are for."""
@@ -138,38 +135,3 @@ class Layout(Protocol):
             InputError: there is no such folder.
         """
         ...
-
-    def training_pictures(self, root: Path) -> tuple[Pictures, Pictures | None]:
-        """Foregrounds with alpha, and backgrounds where the set has some, still encoded.
-
-        Args:
-            root: the folder of the set.
-
-        Raises:
-            InputError: there is no such folder, or it holds no foreground with alpha.
-        """
-        listing = self.find(root)
-        foregrounds = listing.of(Kind.TRAINING)
-        if not foregrounds:
-            raise InputError(
-                f"{root}: {self.title} has no training foregrounds there; "
-                f"see `jaxmatte data check {self.name} --dir {root}`"
-            )
-        return _foregrounds(foregrounds), _backgrounds(listing.of(Kind.BACKGROUND))
-
-
-def _foregrounds(entries: tuple[Entry, ...]) -> Pictures:
-    """Cut-outs with four channels, or colours and alpha in two files."""
-    names = tuple(entry.name for entry in entries)
-    colors = tuple(str(entry.foreground) for entry in entries)
-    if all(entry.alpha == entry.foreground for entry in entries):
-        return Pictures(names, colors)
-    return Pictures(names, colors, tuple(str(entry.alpha) for entry in entries))
-
-
-def _backgrounds(entries: tuple[Entry, ...]) -> Pictures | None:
-    if not entries:
-        return None
-    return Pictures(
-        tuple(entry.name for entry in entries), tuple(str(entry.image) for entry in entries)
-    )

@@ -2,7 +2,6 @@
 
 import shutil
 from functools import partial
-from pathlib import Path
 
 import miniature_sets as sets
 import pytest
@@ -260,34 +259,3 @@ def test_unknown_sets_and_needless_backgrounds_are_refused(tmp_path):
         layout("aim_50")
     with pytest.raises(InputError, match="only composition_1k and distinctions_646"):
         layout("aim_500", backgrounds=tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("case", "foregrounds", "behind"),
-    [
-        ("composition", ("035A4301", "GT01", "cat-111793_1920", "woman1"), None),
-        ("stamps", ("animals/birds/owl", "plants/fern"), 2),
-        ("cut-outs", ("x", "y"), 1),
-        ("colours and alphas", ("x", "y"), 1),
-    ],
-)
-def test_training_pictures_are_foregrounds_with_their_alphas(case, foregrounds, behind, tmp_path):
-    write, name, _ = COMPLETE[case]
-    write(tmp_path)
-    pictures, backgrounds = layout(name).training_pictures(tmp_path)
-    assert pictures.names == foregrounds
-    assert (None if backgrounds is None else len(backgrounds)) == behind
-    if case in ("stamps", "cut-outs"):
-        assert pictures.alphas is None
-    else:
-        assert [path.rsplit("/", 1)[1].rsplit(".", 1)[0] for path in pictures.alphas] == list(
-            foregrounds
-        )
-        assert all("/alpha/" in path for path in pictures.alphas)
-    assert all(Path(path).is_file() for path in pictures.contents)
-
-
-def test_a_set_without_foregrounds_cannot_be_trained_on(tmp_path):
-    sets.write_aim_500(tmp_path)
-    with pytest.raises(InputError, match="AIM-500 has no training foregrounds"):
-        layout("aim_500").training_pictures(tmp_path)
