@@ -52,11 +52,10 @@ def paper() -> Experiment:
         # The teacher's outputs for all batches would take many terabytes.
         compare=CompareConfig(methods=spkd_table(), cache=False),
         data=DataConfig(
-            source="folder",
+            source="composition_1k",
             root="data/composition-1k",
+            chain="dim",
             crop_px=320,
-            crop_scales=(1.0, 1.5, 2.0),
-            unknown_px=(1, 28),
             evaluation_side_px=2048,
             evaluation_unknown_px=15,
         ),

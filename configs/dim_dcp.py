@@ -58,11 +58,10 @@ def paper() -> Experiment:
         teacher=TeacherConfig(loss="dim", learning_rate=1e-5),
         prune=PruneConfig(macs=0.0, keep=0.5, sparsify_steps=40_400, weights="fresh"),
         data=DataConfig(
-            source="folder",
+            source="composition_1k",
             root="data/composition-1k",
+            chain="dim",
             crop_px=320,
-            crop_scales=(1.0, 1.5, 2.0),
-            unknown_px=(1, 28),
             evaluation_side_px=2048,
             evaluation_unknown_px=15,
         ),

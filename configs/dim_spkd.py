@@ -52,11 +52,10 @@ def paper() -> Experiment:
         teacher=TeacherConfig(width=1.0, loss="dim", learning_rate=1e-5),
         student=StudentConfig(width=0.5),
         data=DataConfig(
-            source="folder",
+            source="composition_1k",
             root="data/composition-1k",
+            chain="dim",
             crop_px=320,
-            crop_scales=(1.0, 1.5, 2.0),
-            unknown_px=(1, 28),
             color_jitter=0.125,
             evaluation_side_px=2048,
             evaluation_unknown_px=15,

@@ -45,11 +45,10 @@ def paper() -> Experiment:
         model=ModelConfig(network="dim"),
         teacher=TeacherConfig(width=1.0, loss="dim"),
         data=DataConfig(
-            source="folder",
+            source="composition_1k",
             root="data/composition-1k",
+            chain="dim",
             crop_px=320,
-            crop_scales=(1.0, 1.5, 2.0),
-            unknown_px=(1, 28),
             color_jitter=0.125,
             evaluation_side_px=2048,
             evaluation_unknown_px=15,

@@ -55,11 +55,10 @@ def paper() -> Experiment:
         # Half of the channels; half as many steps to sparsify as to train; weights drawn anew.
         prune=PruneConfig(macs=0.0, keep=0.5, sparsify_steps=100_000, weights="fresh"),
         data=DataConfig(
-            source="folder",
+            source="composition_1k",
             root="data/composition-1k",
+            chain="gca",
             crop_px=512,
-            crop_scales=(1.0,),
-            unknown_px=(1, 30),
             evaluation_side_px=2048,
             evaluation_unknown_px=15,
         ),

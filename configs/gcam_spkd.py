@@ -41,11 +41,10 @@ def paper() -> Experiment:
         teacher=TeacherConfig(width=1.0),
         student=StudentConfig(width=0.5),
         data=DataConfig(
-            source="folder",
+            source="composition_1k",
             root="data/composition-1k",
+            chain="gca",
             crop_px=512,
-            crop_scales=(1.0,),
-            unknown_px=(1, 30),
             evaluation_side_px=2048,
             evaluation_unknown_px=15,
         ),
