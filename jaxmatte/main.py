@@ -28,6 +28,7 @@ import json
 import pathlib
 import re
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -35,9 +36,10 @@ import jax
 from absl import app, flags
 from ml_collections import config_flags
 
-from jaxmatte import cpu, distill, runtime
+from jaxmatte import cluster, cpu, crash, distill, runtime
 from jaxmatte.distill import Method
 from jaxmatte.matting import InputError
+from jaxmatte.train import health, preemption
 from jaxmatte.train.config import Experiment
 from jaxmatte.train.workdir import decisive
 
@@ -58,6 +60,35 @@ _COORDINATOR = flags.DEFINE_string(
 )
 _PROCESSES = flags.DEFINE_integer("processes", None, "How many processes the run has.")
 _PROCESS_INDEX = flags.DEFINE_integer("process_index", None, "Which of them this is, from 0.")
+_CLUSTER = flags.DEFINE_enum(
+    "cluster",
+    "auto",
+    cluster.CHOICES,
+    "What started the processes of the run, where these three are not given; auto asks Slurm's, "
+    "Open MPI's and the TPU's environment, none runs alone.",
+)
+_JOIN_TIMEOUT = flags.DEFINE_integer(
+    "join_timeout", 300, "Seconds to wait until all processes are there.", lower_bound=1
+)
+_STOPPED_EXIT_CODE = flags.DEFINE_integer(
+    "stopped_exit_code",
+    0,
+    "Exit code of a run that SIGTERM stopped; schedulers that take 0 for the end of the work, and "
+    "would not start it again, are given another.",
+    lower_bound=0,
+    upper_bound=255,
+)
+_HEALTH_PORT = flags.DEFINE_integer(
+    "health_port",
+    None,
+    "Answer GET /healthz on this port: 200 with stage and step; 503 where training stands still.",
+)
+_HEALTH_PATIENCE = flags.DEFINE_integer(
+    "health_patience",
+    1800,
+    "Seconds without a step, in which the first of a stage also compiles, that are still healthy.",
+    lower_bound=1,
+)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -66,10 +97,29 @@ def main(arguments: Sequence[str]) -> None:
         raise InputError(f"{arguments[1]!r} is not a flag; settings are --config.SECTION.FIELD=...")
     config: Experiment = _CONFIG.value
     config.validate()
-    runtime.start(_COORDINATOR.value, _PROCESSES.value, _PROCESS_INDEX.value)
+    if _HEALTH_PORT.value is not None:
+        health.serve(_HEALTH_PORT.value, _HEALTH_PATIENCE.value)
+    runtime.start(
+        _COORDINATOR.value,
+        _PROCESSES.value,
+        _PROCESS_INDEX.value,
+        choice=_CLUSTER.value,
+        timeout=_JOIN_TIMEOUT.value,
+    )
+    preemption.heed()
     from jaxmatte.run import run
 
-    run(config, pathlib.Path(_WORKDIR.value) if _WORKDIR.value else default_workdir(config))
+    workdir = pathlib.Path(_WORKDIR.value) if _WORKDIR.value else default_workdir(config)
+    runtime.WITNESS.report_to(crash.report_path(workdir))
+    try:
+        run(config, workdir)
+        runtime.finish()
+    except InputError:
+        raise
+    except Exception as error:
+        if written := crash.write_report(workdir, error):
+            error.add_note(f"report: {written}")
+        raise
 
 
 def default_workdir(config: Experiment) -> pathlib.Path:
@@ -232,21 +282,40 @@ def entry() -> None:
         app.run(main, flags_parser=parse_flags)
     except (InputError, flags.Error) as error:
         _fail(str(error), code=2)
+    except preemption.Preempted as stopped:
+        print(f"jaxmatte: {runtime.prefix()}{stopped}", file=sys.stderr)
+        runtime.leave(_STOPPED_EXIT_CODE.value)
     except KeyboardInterrupt:
         _fail("interrupted; the same command goes on from the last checkpoint", code=130)
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
+    except Exception as error:
+        _fail_unexpectedly(error)
+
+
+def _fail_unexpectedly(error: Exception) -> None:
+    """End the process for an error that is not the user's; alone, it is raised as it is."""
+    notes = "".join(f". {note}" for note in getattr(error, "__notes__", ()))
+    if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
         _fail(
-            f"the device ran out of memory ({str(error).splitlines()[0]}); lower train.batch_size, "
-            "data.crop_px or train.attention_block, or set train.precision to bfloat16",
+            f"the device ran out of memory ({crash.first_line(error)}); lower train.batch_size, "
+            f"data.crop_px or train.attention_block, or set train.precision to bfloat16{notes}",
             code=3,
         )
+    if not runtime.several():
+        raise error
+    if crash.is_lost_process(error):
+        _fail(
+            f"another process of the run was lost ({crash.first_line(error)}); its own log says "
+            "why, if it could. The same command, given to all processes again, goes on from the "
+            f"last checkpoint{notes}",
+            code=4,
+        )
+    traceback.print_exception(error)
+    _fail("this process ends, and with it the run", code=1)
 
 
 def _fail(message: str, *, code: int) -> NoReturn:
-    print(f"jaxmatte: error: {message}", file=sys.stderr)
-    sys.exit(code)
+    print(f"jaxmatte: error: {runtime.prefix()}{message}", file=sys.stderr)
+    runtime.leave(code)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """A run from settings to report: data, teacher, student, scores, pictures."""
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -11,6 +12,7 @@ from typing import Any
 import jax
 
 from jaxmatte import held_out
+from jaxmatte.agreement import check_agreement, check_shared, check_start, first_alone
 from jaxmatte.compare import check_processes, check_prunings, compare
 from jaxmatte.data.examples import Example
 from jaxmatte.data.files import write_atomically
@@ -40,6 +42,7 @@ from jaxmatte.train.stages import (
     Context,
     baseline_stage,
     encoder_digest,
+    given_teacher,
     student_stage,
     teacher_stage,
 )
@@ -60,16 +63,22 @@ def run(experiment: Experiment, workdir: pathlib.Path) -> None:
 
     Raises:
         InputError: something of the user's cannot be used; what was finished stays.
+        Preempted: the run was asked to end.
     """
-    if jax.process_index() != 0:
-        _run(experiment, workdir)
-        return
-    with owned(workdir):
+    check_start(experiment.to_json())
+    with contextlib.ExitStack() as hold:
+        first_alone(lambda: hold.enter_context(owned(workdir)))
         _run(experiment, workdir)
 
 
 def _run(experiment: Experiment, workdir: pathlib.Path) -> None:
-    layout = make_layout(experiment.mesh.data, experiment.train.batch_size)
+    check_shared(workdir)
+    layout = make_layout(
+        experiment.mesh.data,
+        experiment.train.batch_size,
+        model=experiment.mesh.model,
+        accumulate=experiment.train.accumulate,
+    )
     _LOG.info("%s: %d x %s", workdir, layout.mesh.size, jax.devices()[0].device_kind)
     held_out.check_benchmark(experiment.evaluate)
     if experiment.recipe == "compare":
@@ -80,10 +89,10 @@ def _run(experiment: Experiment, workdir: pathlib.Path) -> None:
     encoder = encoder_digest(experiment, workdir)
     source = open_source(experiment.data, seed=experiment.seed, cache_dir=workdir / "cache")
     _LOG.info("%s", source.describe())
-    if jax.process_index() == 0:
-        inputs = {"data_sha256": source.fingerprint}
-        inputs |= {"encoder_weights_sha256": encoder} if encoder else {}
-        settle(workdir, {**experiment.to_json(), **inputs})
+    inputs = {"data_sha256": source.fingerprint}
+    inputs |= {"encoder_weights_sha256": encoder} if encoder else {}
+    check_agreement({**inputs, **given_teacher(experiment)})
+    first_alone(lambda: settle(workdir, {**experiment.to_json(), **inputs}))
     context = Context(
         experiment=experiment,
         workdir=workdir,

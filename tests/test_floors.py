@@ -39,11 +39,15 @@ FRONT = (
     "cli_prune",
     "cli_report",
     "cli_torch",
+    "agreement",
+    "cluster",
     "cpu",
+    "crash",
     "compare",
     "held_out",
     "run",
     "runtime",
+    "witness",
 )
 
 

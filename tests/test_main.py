@@ -173,3 +173,62 @@ def test_overrides_of_methods_that_make_no_sense(override, message):
     )
     with pytest.raises(InputError, match=message):
         override_method(methods, f"--config.distill.{override}")
+
+
+ENDS = """
+import os, signal, sys
+import jaxmatte.main, jaxmatte.run
+
+def run(experiment, workdir):
+    {body}
+
+jaxmatte.run.run = run
+sys.argv = ["main", "--config", "configs/gcam_spkd.py", "--workdir=" + sys.argv[1]]
+jaxmatte.main.entry()
+"""
+
+
+def run_ending(body, workdir):
+    """The command with something else in place of the run."""
+    return subprocess.run(
+        [sys.executable, "-c", ENDS.format(body=body), str(workdir)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_sigterm_outside_of_training_ends_the_command_with_code_0(tmp_path):
+    result = run_ending("os.kill(os.getpid(), signal.SIGTERM); print('on')", tmp_path)
+    assert result.returncode == 0 and result.stdout == ""
+    assert result.stderr == (
+        "jaxmatte: stopped by SIGTERM; the same command goes on from the last checkpoint\n"
+    )
+
+
+def test_a_crash_leaves_a_report_of_what_was_known(tmp_path):
+    body = "jaxmatte.main.runtime._LOG.info('last words'); raise ValueError('no such luck')"
+    result = run_ending(body, tmp_path / "run")
+    path = tmp_path / "run/crash-0.txt"
+    assert result.returncode == 1
+    assert "ValueError: no such luck\n" in result.stderr and f"report: {path}\n" in result.stderr
+    report = path.read_text()
+    for line in ("process: 0 of 1", "ValueError: no such luck", "command: main --config configs/"):
+        assert f"\n{line}" in report, report
+    assert report.splitlines()[-1].endswith(" last words")
+    assert "python 3." in report and "jaxlib 0." in report and " x cpu\n" in report
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "message"),
+    [
+        ("raise jaxmatte.main.InputError('x is 3')", 2, "x is 3"),
+        ("raise KeyboardInterrupt", 130, "interrupted; the same command goes on from the last"),
+    ],
+)
+def test_what_is_no_crash_leaves_none(tmp_path, body, code, message):
+    result = run_ending(body, tmp_path / "run")
+    assert result.returncode == code
+    assert result.stderr.startswith(f"jaxmatte: error: {message}")
+    assert not (tmp_path / "run").exists()

@@ -7,6 +7,7 @@ each channel with each other one (channel), or of each example of the batch with
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float
 
 from jaxmatte.distill.affinity import SILENT_LENGTH, affinity_gap, check_maps, gram, pixels, unit
@@ -90,21 +91,36 @@ def batch_similarity(
 
 
 def _example_affinities(features: Float[Array, "b h w c"]) -> Float[Array, "b b"]:
-    vectors = features.reshape(features.shape[0], -1).astype(jnp.float32)
-    # A row of Q is unit before and after its own example is; with it the product stays in range,
-    # and is at least as long as the example: only rows of silent examples can vanish.
-    directions = unit(vectors, axis=1)
     # By rows of the map, then over the rows: a backend that adds one number after another would
     # lose half of the digits of their gap in a sum this long.
-    in_rows = (features.shape[0], features.shape[1], -1)
+    batch, rows = features.shape[:2]
+    vectors = _share_columns(features.reshape(batch, rows, -1).astype(jnp.float32))
+    # A row of Q is unit before and after its own example is; with it the product stays in range,
+    # and is at least as long as the example: only rows of silent examples can vanish.
+    directions = unit(vectors, axis=(1, 2))
     products = jnp.sum(
-        jnp.einsum(
-            "irn,jrn->rij",
-            directions.reshape(in_rows),
-            vectors.reshape(in_rows),
-            precision=jax.lax.Precision.HIGHEST,
-        ),
+        jnp.einsum("irn,jrn->rij", directions, vectors, precision=jax.lax.Precision.HIGHEST),
         axis=0,
     )
-    alive = jnp.sum(jnp.square(vectors), axis=1, keepdims=True) > SILENT_LENGTH**2
+    alive = jnp.sum(jnp.square(vectors), axis=(1, 2))[:, None] > SILENT_LENGTH**2
     return unit(jnp.where(alive, products, 0), axis=1)
+
+
+def _share_columns(vectors: Float[Array, "b r n"]) -> Float[Array, "b r n"]:
+    """Where a mesh of devices is known, give each device a part of every example.
+
+    Every two examples must meet. Left to itself the compiler gathers all examples on every device,
+    which receives the whole batch; so it receives as much as it has, whatever their number, and
+    the sums of the parts are b x b numbers.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or vectors.shape[0] % mesh.size:
+        return vectors
+    for axis in (1, 2):
+        if vectors.shape[axis] % mesh.size == 0:
+            # As they come: else the network before would be computed by columns too.
+            by_example = PartitionSpec(mesh.axis_names)
+            by_column = PartitionSpec(*(None,) * axis, mesh.axis_names)
+            vectors = jax.lax.with_sharding_constraint(vectors, by_example)
+            return jax.lax.with_sharding_constraint(vectors, by_column)
+    return vectors

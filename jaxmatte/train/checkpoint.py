@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 
 from jaxmatte.matting import InputError
 from jaxmatte.train.state import TrainState
@@ -56,20 +58,25 @@ class Checkpoints:
     def restore(self, template: TrainState) -> TrainState | None:
         """The newest state that can be read, laid out like `template`; None where there is none.
 
-        Unreadable checkpoints are moved aside, beside the folder, and the one before is used.
+        Unreadable checkpoints are moved aside, beside the folder, and the one before is used; by
+        all processes, where one of them cannot read it.
 
         Raises:
             InputError: the checkpoints are of another network or objective, or all are damaged.
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
         for step in steps:
+            state, problem = None, ""
             try:
                 self._check_identity(step)
-                return self._read(step, template)
+                state = self._read(step, template)
             except InputError:
                 raise
             except Exception as error:  # Orbax raises whatever the storage below it raised.
-                self._move_aside(step, error)
+                problem = _first_line(error)
+            if not _anywhere(bool(problem)):
+                return state
+            self._move_aside(step, problem)
         if steps:
             raise InputError(
                 f"{self._folder}: none of the checkpoints {steps} can be read; they were moved "
@@ -96,7 +103,13 @@ class Checkpoints:
                     f"{stored.get(name)}, this run's is {wanted.get(name)}; give another --workdir"
                 )
 
-    def _move_aside(self, step: int, error: Exception) -> None:
+    def _move_aside(self, step: int, problem: str) -> None:
+        if jax.process_index() == 0:
+            self._rename(step, problem)
+        multihost_utils.sync_global_devices(f"checkpoint {step} moved")
+        self._manager.reload()
+
+    def _rename(self, step: int, problem: str) -> None:
         target = self._folder.parent / f"damaged-checkpoint-{step}"
         number = 0
         while target.exists():
@@ -107,10 +120,9 @@ class Checkpoints:
             self._folder,
             step,
             target,
-            str(error).splitlines()[0] if str(error) else type(error).__name__,
+            problem or "another process could not read it",
         )
         (self._folder / str(step)).rename(target)
-        self._manager.reload()
 
     @contextlib.contextmanager
     def _reporting(self, what: str) -> Iterator[None]:
@@ -121,9 +133,19 @@ class Checkpoints:
             kept = sorted(
                 int(entry.name) for entry in self._folder.glob("*") if entry.name.isdigit()
             )
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise InputError(
-                f"{self._folder}: a checkpoint could not be {what}: {reason}. Complete checkpoints "
-                f"there: {kept or 'none'}; make room or change permissions, and run the same "
-                "command again to go on"
+                f"{self._folder}: a checkpoint could not be {what}: {_first_line(error)}. Complete "
+                f"checkpoints there: {kept or 'none'}; make room or change permissions, and run "
+                "the same command again to go on"
             ) from error
+
+
+def _anywhere(here: bool) -> bool:
+    """Whether something is the case in any process of the run."""
+    if jax.process_count() == 1:
+        return here
+    return bool(multihost_utils.process_allgather(np.array([here], np.int32)).any())
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -13,6 +13,7 @@ from jaxmatte.matting import InputError
 from jaxmatte.models import NETWORKS, Spec, spec_class
 from jaxmatte.train.compare_config import CompareConfig
 from jaxmatte.train.prune_config import PruneConfig
+from jaxmatte.train.remat import check_parts
 
 __all__ = [
     "CompareConfig",
@@ -63,6 +64,7 @@ class TeacherConfig:
             smooth absolute error of alpha and half that of the composite (Xu et al.); `indexnet`,
             the same averaged image by image (Lu et al.); `spkd`, the smooth absolute error of alpha
             alone, as the code of SPKD has it.
+        remat: of its training; empty takes `train.remat`.
     """
 
     width: float = 1.0
@@ -70,6 +72,7 @@ class TeacherConfig:
     steps: int = 0
     learning_rate: float = 0.0
     loss: str = "gcam"
+    remat: str = ""
 
     def objective(self) -> GroundTruth:
         """The loss of its training."""
@@ -112,6 +115,9 @@ class TrainConfig:
     Attributes:
         steps: optimiser steps of a stage.
         batch_size: examples a step, over all devices and processes.
+        accumulate: parts that the batch is computed in, one after the other, for the memory of one.
+            Losses, similarities between examples too, are those of the whole batch; batch
+            normalisation sees `batch_size / accumulate` examples. Costs another forward pass.
         learning_rate: peak of the schedule.
         warmup_steps: steps of linear growth to the peak.
         decay: what follows: `cosine`, to zero at the last step; `steps`, a tenth from each of
@@ -124,6 +130,9 @@ class TrainConfig:
         clip_value: gradients are clipped to +-this, value by value; 0 does not.
         precision: of convolutions: float32 or bfloat16. Parameters, statistics, similarities and
             losses are float32 with either.
+        remat: parts of the network whose inner maps are computed again on the way back instead of
+            kept, as paths with commas between them; `*` stands for one name: `encoder,decoder`, or
+            `encoder/*,decoder/*` for each stage by itself. Empty keeps all. Results are the same.
         attention_block: query positions of the attention handled at a time; bounds memory.
         log_every: steps between lines of `metrics.jsonl`.
         image_every: steps between pictures for TensorBoard; 0 writes none.
@@ -135,6 +144,7 @@ class TrainConfig:
 
     steps: int = 300
     batch_size: int = 8
+    accumulate: int = 1
     learning_rate: float = 1e-3
     warmup_steps: int = 20
     decay: str = "cosine"
@@ -145,6 +155,7 @@ class TrainConfig:
     clip_norm: float = 1.0
     clip_value: float = 0.0
     precision: str = "float32"
+    remat: str = ""
     attention_block: int = 1024
     log_every: int = 1
     image_every: int = 100
@@ -173,13 +184,16 @@ class EvaluateConfig:
 
 @dataclasses.dataclass(kw_only=True)
 class MeshConfig:
-    """Devices.
+    """Devices: `data` times `model` of them, over all of which each batch is spread.
 
     Attributes:
-        data: devices over which each batch is spread; -1 takes all.
+        data: copies of the weights and of the optimiser's state; -1 takes all devices.
+        model: devices that share a copy, each holding a part of every large array; 1 leaves each
+            with a copy of its own.
     """
 
     data: int = -1
+    model: int = 1
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -216,6 +230,8 @@ class Experiment:
             raise InputError(f"seed is {self.seed}; it must be at least 0 and below 2**32")
         self.data.validate()
         self._validate_choices()
+        for field, parts in (("train", self.train.remat), ("teacher", self.teacher.remat)):
+            check_parts(parts, f"{field}.remat")
         self.teacher.objective()
         if self.model.encoder_weights and self.teacher.weights:
             raise InputError(
@@ -328,6 +344,7 @@ _LOWEST = {
     "teacher.learning_rate": 0,
     "train.steps": 1,
     "train.batch_size": 1,
+    "train.accumulate": 1,
     "train.warmup_steps": 0,
     "train.encoder_rate": 0,
     "train.clip_norm": 0,
@@ -339,4 +356,5 @@ _LOWEST = {
     "train.keep_checkpoints": 1,
     "train.validate_every": 0,
     "evaluate.panels": 0,
+    "mesh.model": 1,
 }

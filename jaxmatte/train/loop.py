@@ -12,6 +12,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from jaxmatte.distill.objective import Objective
@@ -20,11 +21,13 @@ from jaxmatte.prune.sparsify import Sparsity
 from jaxmatte.train.checkpoint import Checkpoints
 from jaxmatte.train.config import TrainConfig
 from jaxmatte.train.guides import GuideStore, guided
+from jaxmatte.train.health import PROGRESS
 from jaxmatte.train.metrics_log import MetricsLog, find_non_finite
 from jaxmatte.train.optimizer import build_optimizer, learning_rate_schedule
+from jaxmatte.train.preemption import Preempted, StopVote, between_steps
 from jaxmatte.train.sharding import Layout
 from jaxmatte.train.state import Start, TrainState, create_state
-from jaxmatte.train.step import Step, StepResult, TeacherArrays, make_train_step
+from jaxmatte.train.step import Step, StepResult, TeacherArrays, make_train_step, shown
 
 _LOG = logging.getLogger(__name__)
 
@@ -96,12 +99,26 @@ def train(
     Raises:
         DivergedError: a value stopped being finite.
         InputError: batches ran out, or something cannot be written.
+        Preempted: the run was asked to end; the step it came to is saved.
     """
+    with between_steps():
+        return _train(task, open_batches, key, config, layout, folder, validate)
+
+
+def _train(
+    task: Task,
+    open_batches: Callable[[int], Iterator[Batch]],
+    key: jax.Array,
+    config: TrainConfig,
+    layout: Layout,
+    folder: pathlib.Path,
+    validate: Callable[[TrainState], Mapping[str, float]] | None,
+) -> TrainState:
     optimizer = build_optimizer(config, task.steps, task.sparsity)
     checkpoints = Checkpoints(
         folder / "checkpoints", keep=config.keep_checkpoints, identity=task.identity
     )
-    state = layout.replicate(
+    state = layout.place_state(
         create_state(key, task.network, task.teacher, task.objective, optimizer, task.start)
     )
     state = checkpoints.restore(state) or state
@@ -117,16 +134,26 @@ def train(
         # A branch of its own beside the two keys that initial weights are drawn with.
         key=jax.random.fold_in(key, _DROPOUT),
         sparsity=task.sparsity,
+        accumulate=config.accumulate,
+        remat=config.remat,
     )
     recorder = _Recorder(task, config, folder, start)
     try:
         state = _run(
             task, step, state, open_batches, recorder, checkpoints, config, layout, validate
         )
-    finally:
+    except BaseException as error:
+        error.add_note(f"{task.name}: step {recorder.reached} of {task.steps} was the last known")
         recorder.close()
-        checkpoints.finish()
-    return state
+        # Where another process is lost, a checkpoint that is being written would wait for it.
+        if jax.process_count() == 1 or isinstance(error, InputError | Preempted):
+            checkpoints.finish()
+        if isinstance(error, Preempted):
+            multihost_utils.sync_global_devices(f"{task.name} is saved")
+        raise
+    recorder.close()
+    checkpoints.finish()
+    return layout.whole_weights(state)
 
 
 def _run(
@@ -148,6 +175,7 @@ def _run(
         batches = guided(batches, start, task.guides, task.teacher, variables, layout)
         variables = {}
     arrays = TeacherArrays(variables=variables, margins=layout.replicate(dict(task.margins)))
+    vote = StopVote(layout)
     for number in range(start + 1, task.steps + 1):
         local = next(batches, None)
         if local is None:
@@ -155,20 +183,36 @@ def _run(
         batch = layout.place_batch(local)
         state, result = step(state, arrays, batch)
         recorder.hold(number, local, result)
-        saves = number % config.checkpoint_every == 0 or number == task.steps
+        stops = vote.cast(len(local["alpha"]))
+        saves = stops or number % config.checkpoint_every == 0 or number == task.steps
         validates = bool(config.validate_every) and number % config.validate_every == 0
         if validates and validate is not None:
-            recorder.flush(functools.partial(validate, state))
+            recorder.flush(functools.partial(validate, layout.whole_weights(state)))
         if saves:
             # Nothing is saved before its loss is known to be a number.
             recorder.flush()
             checkpoints.save(state)
+        if stops:
+            raise Preempted(_stopped(task, number))
     recorder.flush()
+    if vote.decided():
+        raise Preempted(_stopped(task, task.steps))
     return state
 
 
+def _stopped(task: Task, number: int) -> str:
+    return (
+        f"{task.name}: stopped by SIGTERM at step {number} of {task.steps}, which is saved; the "
+        "same command goes on from there"
+    )
+
+
 class _Recorder:
-    """Looks at each step's result one step late, so that the devices never wait for the log."""
+    """Looks at each step's result one step late, so that the devices never wait for the log.
+
+    Attributes:
+        reached: the last step whose result is known.
+    """
 
     def __init__(self, task: Task, config: TrainConfig, folder: pathlib.Path, start: int):
         self._task, self._config = task, config
@@ -184,6 +228,8 @@ class _Recorder:
             mininterval=0.1 if sys.stderr.isatty() else 10,
             disable=not self._writes,
         )
+        self.reached = start
+        PROGRESS.reach(task.name, start, task.steps)
         self._pending: tuple[int, Batch, StepResult] | None = None
         # The speed of the first line counts compilation.
         self._last = (start, time.monotonic())
@@ -216,6 +262,8 @@ class _Recorder:
                 f"train.clip_norm is {self._config.clip_norm} and train.clip_value "
                 f"{self._config.clip_value}, where 0 does not clip"
             )
+        self.reached = number
+        PROGRESS.reach(self._task.name, number, self._task.steps)
         further = dict(extra()) if extra else {}
         self._bar.update()
         self._bar.set_postfix(loss=f"{scalars['loss']:.4f}", refresh=False)
@@ -242,12 +290,13 @@ class _Recorder:
         if self._log is not None:
             self._log.close()
         self._bar.close()
+        PROGRESS.rest()
 
 
 def _pictures(batch: Batch, result: StepResult) -> list[dict[str, np.ndarray]]:
     """The first examples of this process's batch: given, predicted and true."""
-    alphas = np.asarray(jax.device_get(result.alpha))
-    guides = None if result.guide_alpha is None else np.asarray(jax.device_get(result.guide_alpha))
+    alphas = shown(result.alpha)
+    guides = None if result.guide_alpha is None else shown(result.guide_alpha)
     rows = []
     for index in range(min(len(alphas), len(batch["alpha"]))):
         row = {"image": batch["image"][index], "trimap": batch["trimap"][index] / 255}

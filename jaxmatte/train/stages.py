@@ -68,6 +68,14 @@ def encoder_digest(experiment: Experiment, workdir: pathlib.Path) -> str:
         ) from error
 
 
+def given_teacher(experiment: Experiment) -> dict[str, str]:
+    """SHA-256 of the model that `teacher.weights` names, by name; nothing where it names none."""
+    if not experiment.teacher.weights:
+        return {}
+    path = pathlib.Path(experiment.teacher.weights).expanduser()
+    return {"teacher_sha256": load_model(path).digest}
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Context:
     """What all stages of a run share.
@@ -114,6 +122,7 @@ def teacher_stage(context: Context) -> pathlib.Path:
         config=dataclasses.replace(
             experiment.train,
             learning_rate=experiment.teacher.learning_rate or experiment.train.learning_rate,
+            remat=experiment.teacher.remat or experiment.train.remat,
         ),
         start=start,
     )

@@ -18,6 +18,8 @@ _FREE = (
     "train.checkpoint_every",
     "train.keep_checkpoints",
     "train.attention_block",
+    "train.remat",
+    "teacher.remat",
     # What lies there is compared itself, by its fingerprint.
     "data.root",
     "data.backgrounds",
@@ -99,16 +101,15 @@ def settle(workdir: pathlib.Path, settings: Mapping[str, Any]) -> None:
 
 def decisive(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Those settings, by dotted name, that decide what a run computes."""
-    flat = _flat(settings)
-    return {name: value for name, value in flat.items() if not name.startswith(_FREE)}
+    return {name: value for name, value in flat(settings).items() if not name.startswith(_FREE)}
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Settings by dotted name."""
-    flat: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for name, value in settings.items():
         if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
+            found |= flat(value, f"{prefix}{name}.")
         else:
-            flat[prefix + name] = value
-    return flat
+            found[prefix + name] = value
+    return found

@@ -29,7 +29,7 @@ from jaxmatte.matting import InputError
 from jaxmatte.train.optimizer import build_optimizer
 from jaxmatte.train.sharding import make_layout
 from jaxmatte.train.state import create_state
-from jaxmatte.train.step import SHOWN, TeacherArrays, make_train_step
+from jaxmatte.train.step import SHOWN, TeacherArrays, make_train_step, shown
 
 
 def run_steps(task, optimizer, batches, *, devices=1, key=0, state=None):
@@ -114,11 +114,19 @@ def test_a_step_returns_alphas_of_student_and_teacher_for_pictures():
     batches = [batch_of(0, size=6)]
     task = dataclasses.replace(distilled(), objective=GroundTruth())
     _, _, result, _ = run_steps(task, optax.sgd(0.0), batches)
-    assert result.alpha.shape == result.guide_alpha.shape == (SHOWN, SIDE, SIDE)
+    alphas, guides = shown(result.alpha), shown(result.guide_alpha)
+    assert alphas.shape == guides.shape == (SHOWN, SIDE, SIDE)
     image, trimap = jnp.asarray(batches[0]["image"]), jnp.asarray(batches[0]["trimap"])
     guide = task.teacher.apply(task.teacher_variables, image, trimap).alpha[:SHOWN]
-    np.testing.assert_allclose(result.guide_alpha, guide, atol=1e-5)
-    assert np.abs(np.asarray(result.alpha) - np.asarray(guide)).max() > 0.01
+    np.testing.assert_allclose(guides, guide, atol=1e-5)
+    assert np.abs(alphas - np.asarray(guide)).max() > 0.01
+
+
+def test_what_is_shown_comes_from_the_first_devices():
+    layout = make_layout(2, 6)
+    alpha = np.random.default_rng(0).random((6, 2, 3), np.float32)
+    placed = layout.place_batch({"alpha": alpha})["alpha"]
+    np.testing.assert_array_equal(shown(placed), alpha[:SHOWN])
 
 
 def test_the_loss_falls_when_one_batch_is_learnt_by_heart():

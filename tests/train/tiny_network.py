@@ -120,7 +120,9 @@ def distilled(steps=8):
     )
 
 
-def train_in(folder, task, open_batches=batches_from, *, devices=1, validate=None, **changes):
+def train_in(
+    folder, task, open_batches=batches_from, *, devices=1, model=1, validate=None, **changes
+):
     """Train as a process of its own would: with objects made anew."""
     folder.mkdir(parents=True, exist_ok=True)
     config = train_config(**changes)
@@ -129,7 +131,7 @@ def train_in(folder, task, open_batches=batches_from, *, devices=1, validate=Non
         open_batches,
         key=jax.random.key(3),
         config=config,
-        layout=make_layout(devices, config.batch_size),
+        layout=make_layout(devices, config.batch_size, model=model, accumulate=config.accumulate),
         folder=folder,
         validate=validate,
     )
