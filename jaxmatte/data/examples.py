@@ -29,7 +29,8 @@ def fingerprint(examples: Iterable[Example]) -> str:
     """SHA-256, in hexadecimal, over the names, sizes, trimaps and true alphas of a set.
 
     Alpha counts in 8 bits, as most benchmarks store it. Photographs do not count, for scores of
-    predictions that lie in a folder are made without them; nor does the order.
+    predictions that lie in a folder are made without them: they have a hash of their own, see
+    `photograph_digest`. Nor does the order.
     """
     return fingerprint_of_digests(
         digest(example.name, example.trimap, example.alpha) for example in examples
@@ -50,6 +51,15 @@ def digest(name: str, trimap: UInt8[np.ndarray, "h w"], alpha: Float[np.ndarray,
     made = hashlib.sha256(b"%d:%s:%dx%d" % (len(text), text, height, width))
     made.update(np.ascontiguousarray(trimap).tobytes())
     made.update(np.rint(alpha * 255).astype(np.uint8).tobytes())
+    return made.digest()
+
+
+def photograph_digest(name: str, image: UInt8[np.ndarray, "h w 3"]) -> bytes:
+    """SHA-256 over the name, the size and the pixels of a photograph or composite."""
+    height, width = image.shape[:2]
+    text = name.encode("utf-8", errors="surrogateescape")
+    made = hashlib.sha256(b"%d:%s:%dx%d" % (len(text), text, height, width))
+    made.update(np.ascontiguousarray(image).tobytes())
     return made.digest()
 
 

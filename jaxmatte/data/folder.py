@@ -7,6 +7,7 @@ Every file is decoded once when the folder is opened, by the very operations tha
 that a damaged file is found and named before the first step and not in the middle of a night.
 """
 
+import io
 import json
 import os
 from collections import Counter
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from absl import logging
+from PIL import ExifTags, Image
 from tqdm import tqdm
 
 from jaxmatte.data.files import list_images, write_atomically
@@ -24,7 +26,9 @@ from jaxmatte.data.pictures import Pictures
 from jaxmatte.matting import InputError
 
 # Part of the key of remembered verdicts: raise it when the checks change.
-VERSION = 2
+VERSION = 3
+
+_FORMATS = "JPEG, PNG, BMP, GIF or WebP"
 
 # Why a file is left out; None for a file that is fine.
 Verdict = str | None
@@ -93,7 +97,12 @@ def usable_pictures(
     if skipped:
         count = len(foregrounds) + len(backgrounds)
         logging.warning(
-            "%s: %d of %d images are left out: %s", root, len(skipped), count, _listing(skipped)
+            "%s: %d of %d images are left out: %s",
+            root,
+            len(skipped),
+            count,
+            # All: which of them is what somebody looks for later.
+            _listing(skipped, limit=len(skipped)),
         )
     return kept[0], kept[1], skipped
 
@@ -109,6 +118,8 @@ def check_foreground(path: Path) -> Verdict:
         pixels = tf.io.decode_png(contents, channels=0).numpy()
     except (OSError, tf.errors.OpError) as error:
         return _undecodable(error, "a PNG file")
+    if pixels.ndim != 3:
+        return "it is no PNG file, which is what cut-outs with alpha are read from"
     if pixels.shape[-1] not in (2, 4):
         return "it has no alpha channel"
     return _without_edge(pixels[..., -1])
@@ -116,31 +127,31 @@ def check_foreground(path: Path) -> Verdict:
 
 def check_pair(path: Path, matte: Path) -> Verdict:
     """Say why a file of colours and one of alpha cannot serve as a foreground, or None."""
-    from jaxmatte.data.encoded import decode_alpha
     from jaxmatte.data.host_tensorflow import tf
 
     try:
         contents = path.read_bytes()
-        if bomb := too_large(contents):
-            return bomb
+        if problem := too_large(contents) or _turned(contents):
+            return problem
         colors = tf.io.decode_image(contents, channels=3, expand_animations=False)
     except (OSError, tf.errors.OpError) as error:
-        return _undecodable(error, "a JPEG, PNG, BMP or GIF file")
+        return _undecodable(error, f"a {_FORMATS} file")
     try:
         contents = matte.read_bytes()
-        if bomb := too_large(contents):
-            return f"its alpha, {matte.name}: {bomb}"
-        opacity = decode_alpha(tf.constant(contents)).numpy()
+        if problem := too_large(contents) or _turned(contents):
+            return f"its alpha, {matte.name}: {problem}"
+        levels = tf.io.decode_image(contents, channels=0, expand_animations=False).numpy()
     except (OSError, tf.errors.OpError) as error:
-        reason = _undecodable(error, "a grey JPEG, PNG, BMP or GIF file")
-        return f"its alpha, {matte.name}: {reason}"
+        return f"its alpha, {matte.name}: {_undecodable(error, f'a grey {_FORMATS} file')}"
+    if problem := _not_grey(levels):
+        return f"its alpha, {matte.name}: {problem}"
     height, width = colors.shape[:2]
-    if (height, width) != opacity.shape:
+    if (height, width) != levels.shape[:2]:
         return (
             f"it is {width}x{height} and its alpha, {matte.name}, is "
-            f"{opacity.shape[1]}x{opacity.shape[0]}; both must be of one size"
+            f"{levels.shape[1]}x{levels.shape[0]}; both must be of one size"
         )
-    return _without_edge(opacity)
+    return _without_edge(levels[..., 0])
 
 
 def check_background(path: Path) -> Verdict:
@@ -153,8 +164,33 @@ def check_background(path: Path) -> Verdict:
             return bomb
         tf.io.decode_image(contents, channels=3, expand_animations=False)
     except (OSError, tf.errors.OpError) as error:
-        return _undecodable(error, "a JPEG, PNG, BMP or GIF file")
+        return _undecodable(error, f"a {_FORMATS} file")
     return None
+
+
+def _not_grey(levels: np.ndarray) -> Verdict:
+    """Say why pixels, uint8 [h w c], are no matte, or None."""
+    if levels.shape[-1] in (2, 4):
+        return "it has an alpha channel itself; save the matte alone, as a grey image"
+    if (levels != levels[..., :1]).any():
+        return "it has colours; a matte is grey"
+    return None
+
+
+def _turned(contents: bytes) -> Verdict:
+    """Say that an image is stored otherwise than upright, or None."""
+    try:
+        with Image.open(io.BytesIO(contents)) as image:
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except (OSError, SyntaxError, ValueError):
+        # Whoever decodes it says what is wrong.
+        return None
+    if orientation == 1:
+        return None
+    return (
+        f"its EXIF data say that it is turned (orientation {orientation}), and training reads the "
+        "pixels as they are stored; save it upright"
+    )
 
 
 def _without_edge(opacity: np.ndarray) -> Verdict:

@@ -187,6 +187,13 @@ def check_comparable(
                 f"{labels[0]} and {labels[1]} are not comparable: {field} is {ours!r} in the one "
                 f"and {theirs!r} in the other; {way_out}"
             )
+    if first.photographs and second.photographs and first.photographs != second.photographs:
+        raise InputError(
+            f"{labels[0]} and {labels[1]} are not comparable: they were scored against the same "
+            f"trimaps and alphas, but predicted from other images: photographs is "
+            f"{first.photographs!r} in the one and {second.photographs!r} in the other; predict "
+            "both again from the same files"
+        )
     odd = sorted({image.name for image in first.images} ^ {image.name for image in second.images})
     if odd:
         raise InputError(

@@ -136,7 +136,8 @@ class WidthScore:
 class Result:
     """Scores of one program on one set, with all that decides what they mean.
 
-    Two results are comparable when protocol, rounding, known region and fingerprint agree.
+    Two results are comparable when protocol, rounding, known region and fingerprint agree, and
+    photographs where both name them.
 
     Attributes:
         name: what tables call it.
@@ -152,6 +153,8 @@ class Result:
         mean: averages over the images.
         card: the model's sizes and origin, where a model file was scored.
         widths: the curve against the unknown width, where it was asked for.
+        photographs: SHA-256 over names and pixels of what was predicted from; empty where stored
+            predictions were scored, and in files of older versions.
     """
 
     name: str
@@ -165,6 +168,7 @@ class Result:
     mean: Measures
     card: Card | None = None
     widths: tuple[WidthScore, ...] = ()
+    photographs: str = ""
 
     def to_json(self, folder: Path | None = None) -> str:
         """All of it as a JSON object, which `read_result` reads.
@@ -178,8 +182,9 @@ class Result:
             del record["card"]
         elif self.card.latency is None:
             del record["card"]["latency"]
-        if not self.widths:
-            del record["widths"]
+        for name in ("widths", "photographs"):
+            if not record[name]:
+                del record[name]
         return json.dumps(record, indent=2) + "\n"
 
     def table(self) -> str:
@@ -191,6 +196,7 @@ class Result:
             "known region": self.known_region,
             "padding": self.padding,
             "fingerprint": self.fingerprint,
+            "photographs": self.photographs,
             "model SHA-256": self.model,
         }
         named = {name: text for name, text in facts.items() if text}
@@ -247,6 +253,7 @@ def read_result(path: Path) -> Result:
         images=images,
         mean=_read_mean(root["mean"], images),
         card=_read_card(root["card"]) if "card" in root else None,
+        photographs=root["photographs"].text() if "photographs" in root else "",
         widths=tuple(
             WidthScore(unknown_px=field["unknown_px"].count(), **_scores(field))
             for field in (root["widths"].items() if "widths" in root else ())

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 import numpy as np
 from tqdm import tqdm
 
-from jaxmatte.data.examples import Example, digest, fingerprint_of_digests
+from jaxmatte.data.examples import Example, digest, fingerprint_of_digests, photograph_digest
 from jaxmatte.data.trimap import trimap_from_alpha
 from jaxmatte.evaluate import cases, metrics
 from jaxmatte.evaluate.cases import Case, Predictor
@@ -115,11 +115,14 @@ def score_cases(
     roundings = [metrics.rounding(protocol) for protocol in scoring.protocols]
     images: list[tuple[ImageScore, ...]] = []
     digests: list[bytes] = []
+    photographs: list[bytes] = []
     curves: list[tuple[metrics.Measures, ...]] = []
     for case in tqdm(pictures, desc="scoring", unit="image", total=total, disable=not progress):
         images.append(_score_case(case, scoring))
         curves.append(tuple(_score_width(case, width, scoring) for width in scoring.widths))
         digests.append(digest(case.name, case.trimap, case.alpha))
+        if case.example is not None:
+            photographs.append(photograph_digest(case.name, case.example.image))
     if not images:
         raise InputError("there is nothing to score: the set is empty")
     widths = tuple(
@@ -137,6 +140,7 @@ def score_cases(
                 known_region=FROM_TRIMAP if scoring.known_from_trimap else AS_PREDICTED,
                 padding=PADDING if model is not None else "",
                 fingerprint=fingerprint_of_digests(digests),
+                photographs=fingerprint_of_digests(photographs) if photographs else "",
                 model=model.digest if model is not None else "",
                 images=tuple(scored),
                 mean=metrics.mean([image.measures for image in scored]),

@@ -97,3 +97,13 @@ def test_two_pictures_cannot_be_split(tmp_path, miniature_config):
     miniature_config.root = str(tmp_path / "two")
     with pytest.raises(InputError, match="2 foregrounds cannot be split"):
         open_source(miniature_config, seed=0)
+
+
+def test_a_cutout_that_is_no_png_is_left_out_when_the_folder_is_opened(miniature):
+    path = miniature / "foreground/disc1.png"
+    Image.open(path).save(path.with_suffix(".webp"), lossless=True)
+    path.unlink()
+    foregrounds, _, skipped = folder_pictures(miniature, None)
+    assert "foreground/disc1.webp" in skipped
+    assert "it is no PNG file" in skipped["foreground/disc1.webp"]
+    assert "disc1.webp" not in foregrounds.names

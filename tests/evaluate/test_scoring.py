@@ -6,7 +6,9 @@ import pytest
 from jaxmatte.data.examples import Example, fingerprint
 from jaxmatte.evaluate import metrics
 from jaxmatte.evaluate.cases import of_example, saving
+from jaxmatte.evaluate.comparison import check_comparable
 from jaxmatte.evaluate.predict import PADDING
+from jaxmatte.evaluate.results import read_result, write_result
 from jaxmatte.evaluate.scoring import Scoring, score, score_cases
 from jaxmatte.matting import InputError
 
@@ -218,3 +220,30 @@ def test_an_example_that_cannot_be_scored_is_named(brightness, examples):
 def test_a_function_that_gives_no_alpha_is_refused(examples, answer, message):
     with pytest.raises(InputError, match=message):
         score(lambda image, trimap: answer, examples)
+
+
+def test_photographs_have_a_hash_of_their_own(brightness, examples):
+    result = score(brightness(0.5), examples)
+    again = score(brightness(0.9), reversed(examples))
+    assert again.photographs == result.photographs != ""
+    changed = [
+        dataclasses.replace(examples[0], image=255 - examples[0].image),
+        *examples[1:],
+    ]
+    other = score(brightness(0.5), changed)
+    assert other.fingerprint == result.fingerprint
+    assert other.photographs != result.photographs
+    with pytest.raises(InputError, match="predicted from other images"):
+        check_comparable(result, other)
+    # Stored predictions do not say what they were predicted from.
+    check_comparable(result, dataclasses.replace(other, photographs=""))
+
+
+def test_photographs_are_kept_in_the_file(brightness, examples, tmp_path):
+    result = score(brightness(0.5), examples)
+    write_result(tmp_path / "result.json", result)
+    assert read_result(tmp_path / "result.json").photographs == result.photographs
+    without = dataclasses.replace(result, photographs="")
+    write_result(tmp_path / "without.json", without)
+    assert '"photographs"' not in (tmp_path / "without.json").read_text()
+    assert read_result(tmp_path / "without.json").photographs == ""

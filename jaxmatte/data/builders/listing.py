@@ -31,6 +31,7 @@ class Fault(enum.Enum):
     NO_UNKNOWN = "trimaps without an unknown region"
     CONTRADICTION = "trimaps that contradict alpha on more than 1 % of a known region"
     JPEG = "trimaps or alphas compressed as JPEG, which blurs their edges"
+    UNTRAINABLE = "foregrounds that training cannot read, and leaves out"
     HARD = "alphas without a partial value (hard cut-outs)"
 
 

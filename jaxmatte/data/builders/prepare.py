@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import shlex
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -89,7 +90,7 @@ def _check(layout: Layout, root: Path, listing: Listing) -> None:
         more = f", and {len(faults) - 1} more faults" if len(faults) > 1 else ""
         raise InputError(
             f"{faults[0].path}: {faults[0].detail}{more}; "
-            f"`jaxmatte data check {layout.name} --dir {root}` names all"
+            f"`jaxmatte data check {layout.name} --dir {shlex.quote(str(root))}` names all"
         )
 
 

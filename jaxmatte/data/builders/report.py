@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from jaxmatte.data.builders import examine
 from jaxmatte.data.builders.listing import Entry, Fault, Finding, Kind, Layout, Listing
+from jaxmatte.data.folder import check_foreground, check_pair
 
 # Of one fault so many files are named.
 SHOWN = 10
@@ -137,6 +138,7 @@ def check(layout: Layout, root: Path) -> Report:
         found += examined.findings
     differing = (examine.sizes_that_differ(entry, sizes) for entry in listing.entries)
     found += [finding for finding in differing if finding is not None]
+    found += _untrainable(listing, {finding.path for finding in found})
     files = {path for entry in listing.entries for path in _files(entry)}
     return Report(
         name=layout.name,
@@ -179,6 +181,23 @@ def _examined(listing: Listing) -> Iterator[examine.Examined]:
         ):
             bar.update(len(groups[alpha, lone, is_cutout]) + (alpha is not None))
             yield examined
+
+
+def _untrainable(listing: Listing, faulty: set[Path]) -> Iterator[Finding]:
+    """Foregrounds in which nothing else is wrong, and which training still would leave out."""
+    entries = [entry for entry in listing.of(Kind.TRAINING) if not _files(entry) & faulty]
+
+    def verdict(entry: Entry) -> str | None:
+        assert entry.foreground is not None and entry.alpha is not None
+        if entry.alpha == entry.foreground:
+            return check_foreground(entry.foreground)
+        return check_pair(entry.foreground, entry.alpha)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for entry, reason in zip(entries, pool.map(verdict, entries), strict=True):
+            if reason is not None:
+                assert entry.foreground is not None
+                yield Finding(fault=Fault.UNTRAINABLE, path=entry.foreground, detail=reason)
 
 
 def _targets(

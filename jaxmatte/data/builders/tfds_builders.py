@@ -23,7 +23,12 @@ from jaxmatte.data.builders.listing import Entry, Kind, Layout
 from jaxmatte.data.builders.ppm_100 import Ppm100
 from jaxmatte.data.builders.records import Reading, read_foreground, read_scored
 from jaxmatte.data.builders.tuxpaint_stamps import TuxpaintStamps
-from jaxmatte.data.examples import digest, fingerprint_of_digests
+from jaxmatte.data.examples import (
+    Example,
+    digest,
+    fingerprint_of_digests,
+    photograph_digest,
+)
 from jaxmatte.data.images import read_image
 
 Record = Mapping[str, Any]
@@ -80,6 +85,7 @@ class MattingBuilder(tfds.core.GeneratorBasedBuilder):
             "title": self.layout.title,
             "licence": self.layout.licence,
             "fingerprint": {},
+            "photographs": {},
         }
         if self._kind is Kind.EVALUATION:
             stated["trimaps"] = {
@@ -109,14 +115,17 @@ class MattingBuilder(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(
         self, entries: Sequence[Entry], split: str
     ) -> Iterator[tuple[int, Record]]:
-        digests = []
+        targets, photographs = [], []
         for index, entry in enumerate(entries):
-            record, identity = _record(entry, self.reading)
-            digests += [] if identity is None else [identity]
+            record, example = _record(entry, self.reading)
+            if example is not None:
+                targets.append(digest(example.name, example.trimap, example.alpha))
+                photographs.append(photograph_digest(example.name, example.image))
             yield index, record
-        if digests:
+        if targets:
             assert isinstance(self.info.metadata, dict)
-            self.info.metadata["fingerprint"][split] = fingerprint_of_digests(digests)
+            self.info.metadata["fingerprint"][split] = fingerprint_of_digests(targets)
+            self.info.metadata["photographs"][split] = fingerprint_of_digests(photographs)
 
 
 def _features(kind: Kind) -> dict[str, Any]:
@@ -133,8 +142,8 @@ def _features(kind: Kind) -> dict[str, Any]:
     return named | {"name": text}
 
 
-def _record(entry: Entry, reading: Reading) -> tuple[Record, bytes | None]:
-    """What is written of a picture, and of one to score on its part of the fingerprint."""
+def _record(entry: Entry, reading: Reading) -> tuple[Record, Example | None]:
+    """What is written of a picture; and the example, of one to score on."""
     match entry.kind:
         case Kind.EVALUATION:
             picture = read_scored(entry, reading)
@@ -146,7 +155,7 @@ def _record(entry: Entry, reading: Reading) -> tuple[Record, bytes | None]:
                 "trimap_origin": picture.trimap_origin,
                 "name": entry.name,
             }
-            return record, digest(example.name, example.trimap, example.alpha)
+            return record, example
         case Kind.TRAINING:
             colors, alpha = read_foreground(entry)
             record = {"foreground": colors, "alpha": alpha[..., None], "name": entry.name}

@@ -1,5 +1,6 @@
 """The pictures of a set that training composites, still encoded."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def pictures_of(
     if not foregrounds:
         raise InputError(
             f"{root}: {layout.title} has no training foregrounds there; "
-            f"see `jaxmatte data check {layout.name} --dir {root}`"
+            f"see `jaxmatte data check {layout.name} --dir {shlex.quote(str(root))}`"
         )
     behind = (Backgrounds().find(backgrounds) if backgrounds else listing).of(Kind.BACKGROUND)
     if not behind:

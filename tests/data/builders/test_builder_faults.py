@@ -228,3 +228,24 @@ def test_the_text_names_ten_files_and_the_json_all(tmp_path):
     assert facts["splits"] == [
         {"name": "test", "kind": "evaluation", "count": 3, "published": 500, "trimaps": 3}
     ]
+
+
+@pytest.mark.parametrize("suffix", ["tif", "webp"])
+def test_a_foreground_that_training_would_leave_out_is_told(suffix, tmp_path):
+    sets.write_folder_of_parts(tmp_path, cutouts=True)
+    (path, *_) = sorted((tmp_path / "foreground").iterdir())
+    Image.open(path).save(path.with_suffix(f".{suffix}"))
+    path.unlink()
+    (found,) = check(layout("folder"), tmp_path).faults
+    assert (found.fault, found.path) == (Fault.UNTRAINABLE, path.with_suffix(f".{suffix}"))
+    assert "PNG" in found.detail
+
+
+def test_an_alpha_with_a_channel_of_its_own_is_told(tmp_path):
+    sets.write_folder_of_parts(tmp_path, cutouts=False)
+    (path, *_) = sorted((tmp_path / "alpha").iterdir())
+    matte = Image.open(path).convert("L")
+    Image.merge("LA", (Image.new("L", matte.size, 255), matte)).save(path)
+    (found,) = check(layout("folder"), tmp_path).faults
+    assert found.fault is Fault.UNTRAINABLE
+    assert f"its alpha, {path.name}: it has an alpha channel itself" in found.detail

@@ -117,6 +117,8 @@ def test_how_trimaps_were_drawn_is_stated(root, data_dir):
     stated = json.loads((prepared.folder / "metadata.json").read_text(encoding="utf-8"))
     assert (stated["trimaps"]["seed"], stated["trimaps"]["radius_px"]) == (7, [2, 5])
     assert stated["fingerprint"] == dict(prepared.fingerprints)
+    assert stated["photographs"].keys() == stated["fingerprint"].keys()
+    assert all(len(digest) == 64 for digest in stated["photographs"].values())
     assert "CC BY-NC-SA" in stated["licence"]
     origins = [record["trimap_origin"].decode() for record in records(prepared, "test")]
     assert all("seed 7, radii 2 to 5" in origin for origin in origins) and len(set(origins)) > 1
