@@ -223,7 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     plan.add_argument("--share", type=float, default=0.35, help="of peak arithmetic")
     plan.add_argument("--fused", type=float, default=0.2, help="share of bytes behind fusion")
     plan.add_argument("--latency", type=float, default=15e-6, help="seconds of an exchange")
-    plan.add_argument("--samples-a-core", type=float, default=33)
+    plan.add_argument("--samples-a-core", type=float, default=49)
     worker = commands.add_parser("worker")
     worker.add_argument("settings")
     options = parser.parse_args(arguments)

@@ -10,6 +10,7 @@ from typing import Any
 
 from jaxmatte.data.files import write_atomically
 from jaxmatte.matting import InputError
+from jaxmatte.train.config import Experiment
 
 # Settings that change how a run is carried out or shown, not what it computes.
 _FREE = (
@@ -86,6 +87,8 @@ def settle(workdir: pathlib.Path, settings: Mapping[str, Any]) -> None:
                 "was made with the settings of this command"
             ) from error
         before, now = decisive(stored), decisive(wanted)
+        # What older versions had no setting for was done as its default says.
+        before = {name: value for name, value in _defaults().items() if name in now} | before
         changed = [
             f"{name}: was {before.get(name, 'unset')}, now {now.get(name, 'unset')}"
             for name in sorted(before.keys() | now.keys())
@@ -97,6 +100,10 @@ def settle(workdir: pathlib.Path, settings: Mapping[str, Any]) -> None:
                 "the settings it was started with:\n  " + "\n  ".join(changed)
             )
     write_atomically(path, (json.dumps(wanted, indent=2) + "\n").encode())
+
+
+def _defaults() -> dict[str, Any]:
+    return decisive(json.loads(json.dumps(Experiment().to_json())))
 
 
 def decisive(settings: Mapping[str, Any]) -> dict[str, Any]:
