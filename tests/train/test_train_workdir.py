@@ -121,7 +121,6 @@ def test_a_field_that_an_older_version_did_not_know_has_its_default(tmp_path):
     del older["train"]["accumulate"]
     settle(tmp_path, older)
     settle(tmp_path, settings())
-    settle(tmp_path, older)
     with pytest.raises(InputError, match=r"train\.accumulate: was 1, now 2"):
         settle(tmp_path, settings(train__accumulate=2))
 
