@@ -5,7 +5,6 @@ every step all the same: nothing would fail, and the result would be nobody's.
 """
 
 import hashlib
-import importlib.metadata
 import json
 import pathlib
 import platform
@@ -18,6 +17,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from jaxmatte import crash
 from jaxmatte.data.files import write_atomically
 from jaxmatte.matting import InputError
 from jaxmatte.train.workdir import flat
@@ -46,7 +46,7 @@ def check_start(settings: Mapping[str, Any]) -> None:
                 if name not in _LOCAL
             },
             "code of jaxmatte, SHA-256": _code_digest(),
-            **{f"version of {name}": _version(name) for name in _LIBRARIES},
+            **{f"version of {name}": crash.version(name) for name in _LIBRARIES},
             "version of python": platform.python_version(),
             "devices": f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}",
         }
@@ -161,10 +161,3 @@ def _code_digest() -> str:
         digest.update(str(path.relative_to(package)).encode() + b"\0")
         digest.update(path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
-
-
-def _version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"

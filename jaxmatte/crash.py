@@ -41,7 +41,7 @@ def report_path(workdir: pathlib.Path) -> pathlib.Path:
 def write_report(workdir: pathlib.Path, error: BaseException) -> pathlib.Path | None:
     """Write the report of an error; None where it cannot be written."""
     path = report_path(workdir)
-    versions = [f"{name} {_version(name)}" for name in ("jaxmatte", "jax", "jaxlib", "flax")]
+    versions = [f"{name} {version(name)}" for name in ("jaxmatte", "jax", "jaxlib", "flax")]
     lines = [
         f"time: {time.strftime('%Y-%m-%d %H:%M:%S %z')}",
         f"host: {socket.gethostname()}, {platform.platform()}",
@@ -80,7 +80,8 @@ def _devices() -> str:
         return f"none ({first_line(error)})"
 
 
-def _version(name: str) -> str:
+def version(name: str) -> str:
+    """Of an installed package."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
