@@ -81,7 +81,8 @@ _STOPPED_EXIT_CODE = flags.DEFINE_integer(
 _HEALTH_PORT = flags.DEFINE_integer(
     "health_port",
     None,
-    "Answer GET /healthz on this port: 200 with stage and step; 503 where training stands still.",
+    "Answer GET /healthz on this port: 200 with stage and step; 503 where training stands still. "
+    "Processes of one machine need a port each.",
 )
 _HEALTH_PATIENCE = flags.DEFINE_integer(
     "health_patience",

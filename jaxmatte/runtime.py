@@ -69,13 +69,18 @@ def start(
         )
     if choice not in ("auto", "none"):
         raise InputError(f"--cluster={choice} and --coordinator={coordinator}: give one of them")
+    if processes < 1:
+        raise InputError(f"--processes is {processes}; give at least 1")
     if not 0 <= index < processes:
         raise InputError(
             f"--process_index is {index}; with --processes {processes} it is in 0..{processes - 1}"
         )
     host, _, port = coordinator.rpartition(":")
-    if not host or not port.isdecimal():
-        raise InputError(f"--coordinator is {coordinator!r}; give HOST:PORT, such as node1:8476")
+    if not host or not port.isdecimal() or not 1 <= int(port) <= 65535:
+        raise InputError(
+            f"--coordinator is {coordinator!r}; give HOST:PORT with a port in 1..65535, such as "
+            "node1:8476"
+        )
     _join(
         f"{processes} processes at {coordinator}, this is {index}",
         timeout,
@@ -92,8 +97,9 @@ def _join(who: str, timeout: int, **arguments: object) -> None:
     # Where this fails JAX ends the process from C++.
     WITNESS.start()
     WITNESS.expect(
-        f"not all processes were there within {timeout} s ({who}); start the command in all of "
-        "them, with an address of process 0 that every host reaches"
+        f"this process ended before all processes were there, for which it waits at most {timeout} "
+        f"s ({who}); start the command in all of them, with an address that is process 0's own and "
+        "that every host reaches"
     )
     _LOG.info("waiting at most %d s for %s", timeout, who)
     try:
@@ -105,8 +111,8 @@ def _join(who: str, timeout: int, **arguments: object) -> None:
         )
     except (RuntimeError, ValueError, OSError) as error:
         raise InputError(
-            f"could not join {who}: {crash.first_line(error)}; check that the address is free on "
-            "the host of process 0"
+            f"could not join {who}: {crash.first_line(error)}; look at what tells the processes of "
+            "each other, and whether the port is free on the host of process 0"
         ) from error
     WITNESS.expect(
         f"{_name()} ended before its time: another process of the run was lost, or this one was "

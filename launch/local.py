@@ -3,8 +3,8 @@
   python launch/local.py --processes 2 -- --config configs/gcam_spkd.py --workdir runs/two
 
 What follows `--` is given to `python -m jaxmatte.main` in every process. The first failure ends all
-of them; its exit code is this program's. SIGTERM and Ctrl-C are passed on once to each process,
-which then saves and ends; what is left of them after --grace seconds is killed.
+of them; its exit code is this program's. SIGTERM and Ctrl-C are passed on once to each process: on
+SIGTERM it saves and ends, on Ctrl-C it ends. What is left of them after --grace seconds is killed.
 """
 
 import argparse

@@ -66,7 +66,8 @@ python3 -m uv pip install --quiet --python .venv/bin/python -c constraints.txt -
 
 mount_folder() {
   on_all_hosts "set -e; sudo apt-get install --quiet --yes nfs-common; sudo mkdir -p /mnt/jaxmatte; \
-mountpoint -q /mnt/jaxmatte || sudo mount -t nfs $(printf '%q' "$1") /mnt/jaxmatte"
+mountpoint -q /mnt/jaxmatte || sudo mount -t nfs $(printf '%q' "$1") /mnt/jaxmatte; \
+test -w /mnt/jaxmatte || sudo chmod a+rwx /mnt/jaxmatte"
 }
 
 run() {

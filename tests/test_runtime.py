@@ -42,7 +42,7 @@ def test_half_of_the_settings_is_refused(joined, given):
     assert joined == []
 
 
-@pytest.mark.parametrize(("processes", "index"), [(2, 2), (2, -1), (0, 0)])
+@pytest.mark.parametrize(("processes", "index"), [(2, 2), (2, -1), (1, 1)])
 def test_a_process_beyond_their_number_is_refused(joined, processes, index):
     with pytest.raises(
         InputError, match=f"--process_index is {index}; with --processes {processes}"
@@ -51,10 +51,18 @@ def test_a_process_beyond_their_number_is_refused(joined, processes, index):
     assert joined == []
 
 
-@pytest.mark.parametrize("coordinator", ["host", "host:", ":8476", "host:http"])
+@pytest.mark.parametrize(
+    "coordinator", ["host", "host:", ":8476", "host:http", "host:0", "host:99999"]
+)
 def test_an_address_without_host_or_port_is_refused(joined, coordinator):
     with pytest.raises(InputError, match=f"--coordinator is '{coordinator}'; give HOST:PORT"):
         runtime.start(coordinator, 2, 0)
+    assert joined == []
+
+
+def test_no_process_is_refused(joined):
+    with pytest.raises(InputError, match="--processes is 0; give at least 1"):
+        runtime.start("host:1", 0, 0)
     assert joined == []
 
 

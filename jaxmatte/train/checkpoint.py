@@ -1,7 +1,8 @@
 """Checkpoints of a stage: written in the background, complete or absent, refused where they differ.
 
-Orbax writes each under a temporary name and renames it, and keeps a checksum of every chunk: a
-checkpoint that a crash cut short is never listed, and one that was damaged later is noticed.
+Orbax writes each under a temporary name and renames it: one that a crash cut short is never listed.
+Once it has its name it is sealed with checksums, in a folder beside: one that was damaged later is
+noticed.
 """
 
 import contextlib
@@ -17,6 +18,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from jaxmatte.matting import InputError
+from jaxmatte.train.seal import damage, seal
 from jaxmatte.train.state import TrainState
 
 _LOG = logging.getLogger(__name__)
@@ -34,7 +36,10 @@ class Checkpoints:
             identity: what a checkpoint must have been made of to be resumed: network, objective.
         """
         self._folder = folder.absolute()
+        self._records = self._folder.parent / "checksums"
         self._identity = identity
+        # The step of a checkpoint that is being written, or has no checksums yet.
+        self._open: int | None = None
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
         with self._reporting("opened"):
             self._manager = ocp.CheckpointManager(self._folder, options=options)
@@ -42,18 +47,46 @@ class Checkpoints:
     def save(self, state: TrainState) -> None:
         """Start to write a checkpoint; a failure to write the one before is raised here."""
         step = int(state.step)
+        self._complete()
         contents = ocp.args.Composite(
             state=ocp.args.StandardSave(state),  # pyright: ignore[reportCallIssue]
             identity=ocp.args.JsonSave(self._identity),  # pyright: ignore[reportCallIssue]
         )
         with self._reporting(f"written at step {step}"):
+            if jax.process_index() == 0:
+                self._record(step).unlink(missing_ok=True)
             self._manager.save(step, args=contents)
+        self._open = step
+
+    def seal(self) -> None:
+        """Write checksums of the newest checkpoint, once it is complete; costs little before."""
+        if self._open is None or not (self._folder / str(self._open)).is_dir():
+            return
+        step, self._open = self._open, None
+        if jax.process_index() != 0:
+            return
+        try:
+            seal(self._folder / str(step), self._record(step))
+            for record in self._records.glob("*.json"):
+                if not (self._folder / record.stem).exists():
+                    record.unlink()
+        except (InputError, OSError) as error:
+            # It is complete all the same.
+            _LOG.warning("%s/%d has no checksums: %s", self._folder, step, _first_line(error))
 
     def finish(self) -> None:
         """Wait until the last checkpoint is on the disk."""
+        self._complete()
         with self._reporting("finished"):
-            self._manager.wait_until_finished()
             self._manager.close()
+
+    def _complete(self) -> None:
+        with self._reporting(f"written at step {self._open}"):
+            self._manager.wait_until_finished()
+        self.seal()
+
+    def _record(self, step: int) -> pathlib.Path:
+        return self._records / f"{step}.json"
 
     def restore(self, template: TrainState) -> TrainState | None:
         """The newest state that can be read, laid out like `template`; None where there is none.
@@ -66,7 +99,13 @@ class Checkpoints:
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
         for step in steps:
-            state, problem = None, ""
+            # Looked at before all processes read it together.
+            here = jax.process_index() == 0
+            problem = damage(self._folder / str(step), self._record(step)) if here else ""
+            if _anywhere(bool(problem)):
+                self._move_aside(step, problem)
+                continue
+            state = None
             try:
                 self._check_identity(step)
                 state = self._read(step, template)

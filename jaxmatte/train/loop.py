@@ -183,6 +183,7 @@ def _run(
         batch = layout.place_batch(local)
         state, result = step(state, arrays, batch)
         recorder.hold(number, local, result)
+        checkpoints.seal()
         stops = vote.cast(len(local["alpha"]))
         saves = stops or number % config.checkpoint_every == 0 or number == task.steps
         validates = bool(config.validate_every) and number % config.validate_every == 0

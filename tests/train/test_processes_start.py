@@ -126,5 +126,6 @@ def test_where_not_all_processes_come_the_others_say_so(runs, tmp_path, index):
         *(f"--process_index={index}", "--join_timeout=2"),
     )
     assert process.end(60) != 0
-    process.wait_for_words("jaxmatte: error: not all processes were there within 2 s (2 processes")
+    process.wait_for_words("jaxmatte: error: this process ended before all processes were there")
+    assert "it waits at most 2 s (2 processes" in process.said()
     assert not (tmp_path / "run").exists()

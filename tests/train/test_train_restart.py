@@ -92,6 +92,7 @@ def test_a_finished_stage_takes_no_step_more(uninterrupted):
 def test_only_the_newest_checkpoints_are_kept(uninterrupted, tmp_path):
     folder, _ = uninterrupted
     assert sorted(entry.name for entry in (folder / "checkpoints").iterdir()) == ["6", "8"]
+    assert sorted(entry.name for entry in (folder / "checksums").iterdir()) == ["6.json", "8.json"]
 
 
 def flip_bytes(step_folder):
@@ -105,6 +106,18 @@ def flip_bytes(step_folder):
         path.write_bytes(content)
 
 
+def flip_one_byte(step_folder):
+    """The least that can happen: the array stays readable, and one of its numbers is another."""
+    path = max((path for path in step_folder.rglob("d/*") if path.is_file()), key=size_of)
+    content = bytearray(path.read_bytes())
+    content[len(content) * 3 // 5] ^= 0x40
+    path.write_bytes(content)
+
+
+def size_of(path):
+    return path.stat().st_size
+
+
 def truncate(step_folder):
     files = [path for path in step_folder.rglob("*") if path.is_file()]
     assert files
@@ -112,7 +125,7 @@ def truncate(step_folder):
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-@pytest.mark.parametrize("damage", [flip_bytes, truncate])
+@pytest.mark.parametrize("damage", [flip_one_byte, flip_bytes, truncate])
 def test_a_damaged_checkpoint_is_moved_aside_and_the_one_before_used(
     tmp_path, uninterrupted, damage, monkeypatch
 ):
