@@ -79,23 +79,7 @@ class DataConfig:
 
     def validate(self) -> None:
         """Raise `InputError` naming the field, its value and what it may be."""
-        if self.source not in SOURCES:
-            raise InputError(f"data.source is {self.source!r}; it may be one of {SOURCES}")
-        if self.source == "folder" and not self.root:
-            raise InputError(
-                "data.source is 'folder' but data.root is empty; "
-                "give --config.data.root=DIR with DIR/foreground and DIR/background"
-            )
-        if self.source in SETS and not self.root:
-            raise InputError(
-                f"data.source is {self.source!r} but data.root is empty; give "
-                f"--config.data.root=DIR; `jaxmatte data check {self.source}` says what is in it"
-            )
-        if self.backgrounds and self.source not in SETS:
-            raise InputError(
-                f"data.backgrounds is {self.backgrounds!r}, and data.source {self.source!r} does "
-                f"not read it; it is for {', '.join(SETS)}"
-            )
+        self._validate_source()
         if self.chain not in CHAINS:
             raise InputError(f"data.chain is {self.chain!r}; it may be one of {CHAINS}")
         self.gca.validate()
@@ -115,10 +99,6 @@ class DataConfig:
             raise InputError(
                 f"data.unknown_px is {self.unknown_px}; give whole numbers, "
                 "1 <= smallest <= largest"
-            )
-        if self.source == "arrays" and not self.root:
-            raise InputError(
-                "data.source is 'arrays' but data.root is empty; give --config.data.root=FILE.npz"
             )
         held_out = self.validation_fraction + self.test_fraction
         if min(self.validation_fraction, self.test_fraction) <= 0 or held_out >= 1:
@@ -142,4 +122,27 @@ class DataConfig:
             raise InputError(
                 f"data.service is {self.service!r}; give grpc://HOST:PORT with a port in "
                 "1..65535, or nothing"
+            )
+
+    def _validate_source(self) -> None:
+        if self.source not in SOURCES:
+            raise InputError(f"data.source is {self.source!r}; it may be one of {SOURCES}")
+        if self.source == "folder" and not self.root:
+            raise InputError(
+                "data.source is 'folder' but data.root is empty; "
+                "give --config.data.root=DIR with DIR/foreground and DIR/background"
+            )
+        if self.source in SETS and not self.root:
+            raise InputError(
+                f"data.source is {self.source!r} but data.root is empty; give "
+                f"--config.data.root=DIR; `jaxmatte data check {self.source}` says what is in it"
+            )
+        if self.backgrounds and self.source not in SETS:
+            raise InputError(
+                f"data.backgrounds is {self.backgrounds!r}, and data.source {self.source!r} does "
+                f"not read it; it is for {', '.join(SETS)}"
+            )
+        if self.source == "arrays" and not self.root:
+            raise InputError(
+                "data.source is 'arrays' but data.root is empty; give --config.data.root=FILE.npz"
             )
